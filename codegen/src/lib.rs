@@ -1,0 +1,1 @@
+//! Legalisation and the writers that print Kernel IR.

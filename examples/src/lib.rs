@@ -1,0 +1,1 @@
+//! Small programs that use mlxc as a library.

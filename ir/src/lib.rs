@@ -1,0 +1,6 @@
+//! mlxc's two intermediate representations.
+
+pub mod diagnostic;
+
+pub use diagnostic::{Diagnostic, Location};
+pub use mlxc_package::{DType, Range, Size, SymId};

@@ -1,0 +1,1 @@
+//! mlxc's graph passes, fusion, lowering and memory planning.

@@ -1,0 +1,1 @@
+//! Differential, property and golden tests of mlxc.
