@@ -1,6 +1,7 @@
 //! mlxc's two intermediate representations.
 
 pub mod diagnostic;
+pub mod graph;
 
 pub use diagnostic::{Diagnostic, Location};
 pub use mlxc_package::{DType, Range, Size, SymId};
