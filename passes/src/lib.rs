@@ -1,1 +1,3 @@
-//! mlxc's graph passes, fusion, lowering and memory planning.
+//! Passes from Graph IR to kernels and a memory plan.
+
+pub mod lower;

@@ -4,7 +4,7 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::infer::infer;
 use crate::graph::op::Op;
 use crate::graph::types::{Function, Module, Role, SymbolKind, TensorType, ValueId};
-use mlxc_package::{DType, Size};
+use mlxc_package::DType;
 
 /// Checks a whole module.
 ///
@@ -157,7 +157,7 @@ fn linear_states(f: &Function, errors: &mut Vec<Diagnostic>) {
         while let Op::SliceUpdate { .. } = f.node(version).op {
             let old = f.node(version).inputs[0];
             for (i, node) in f.nodes.iter().enumerate() {
-                let reads = node.inputs.iter().any(|v| *v == old);
+                let reads = node.inputs.contains(&old);
                 if reads && i > version.node as usize {
                     errors.push(stale(f, *param, old, version, i));
                 }
@@ -178,9 +178,4 @@ fn stale(f: &Function, param: u32, old: ValueId, new: ValueId, reader: usize) ->
     .found(format!("the version made at {}", place(old)));
     d.at = node.at.clone();
     d
-}
-
-/// True if every extent is a constant.
-pub fn is_constant_shape(shape: &[Size]) -> bool {
-    shape.iter().all(|d| d.as_const().is_some())
 }

@@ -1,0 +1,3 @@
+//! Lowering: from a group of nodes to one kernel.
+
+pub mod coord;
