@@ -1,6 +1,8 @@
 //! mlxc's two intermediate representations.
 
 pub mod diagnostic;
+pub mod kernel;
+pub mod profile;
 
 pub use diagnostic::{Diagnostic, Location};
 pub use mlxc_package::{DType, Range, Size, SymId};
