@@ -2,6 +2,9 @@
 
 pub mod diagnostic;
 pub mod graph;
+pub mod kernel;
+pub mod profile;
 
 pub use diagnostic::{Diagnostic, Location};
 pub use mlxc_package::{DType, Range, Size, SymId};
+pub use profile::TargetProfile;
