@@ -6,5 +6,5 @@ pub mod kernel;
 pub mod profile;
 
 pub use diagnostic::{Diagnostic, Location};
-pub use mlxc_package::{DType, Range, Size, SymId};
+pub use mlxc_package::{DType, Layout, Range, Size, SymId};
 pub use profile::TargetProfile;

@@ -1,3 +1,14 @@
 //! Lowering: from a group of nodes to one kernel.
+//!
+//! A template builds the kernel of one region: [`map`] for everything without an anchor. The
+//! [`Emitter`](emit::Emitter) computes fused nodes at whatever coordinates a template asks for, so that one region
+//! fuses into every template. Whether a region can be one kernel is answered by building it.
 
 pub mod coord;
+mod elementwise;
+pub mod emit;
+pub mod map;
+mod pull;
+mod reduce;
+
+pub use elementwise::compute;

@@ -5,7 +5,9 @@
 //! nothing of the IRs, of passes or of devices.
 
 mod dtype;
+mod layout;
 pub mod size;
 
 pub use dtype::DType;
+pub use layout::Layout;
 pub use size::{Range, Size, SymId};

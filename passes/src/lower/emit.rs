@@ -1,0 +1,957 @@
+//! Demand-driven emission: the value of any node at given coordinates, as Kernel IR.
+//!
+//! A kernel computes the nodes of its region. A value is emitted at coordinates of its own shape: views only change
+//! coordinates, nodes of the region are computed from their operands, and everything else is loaded from a buffer.
+//! Coordinates that mention the lane atom make vectors; others make scalars, which the arithmetic splats. Where
+//! lanes do not fall on neighbouring elements, each lane is emitted on its own.
+
+use crate::lower::coord::{Atom, AtomId, Coord, Space};
+use crate::lower::elementwise::{self, compute};
+use crate::lower::pull::{self, Sizes};
+use mlxc_ir::graph::{Function, Literal, Op, Role, ValueId};
+use mlxc_ir::kernel::{Access, Buf, Ix, KernelBuilder, Type, Val};
+use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Why nodes cannot be one kernel. The code is stable; the text names values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Short name of the reason, for tests and reports.
+    pub code: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal with its code and sentence.
+    pub fn new(code: &'static str, text: impl Into<String>) -> Self {
+        Refusal { code, text: text.into() }
+    }
+}
+
+/// A result of lowering.
+pub type Lowered<T> = Result<T, Refusal>;
+
+/// What lowering needs to know besides the function.
+pub struct Target<'a> {
+    /// The machine.
+    pub profile: &'a TargetProfile,
+    /// Storage order of parameters that are not row-major, by parameter number.
+    pub layouts: &'a BTreeMap<u32, Layout>,
+    /// Round every op's result to its dtype.
+    pub exact: bool,
+}
+
+/// What a kernel buffer is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The value whose memory it is; for a state, the parameter.
+    pub value: ValueId,
+    /// How the kernel uses it.
+    pub access: Access,
+}
+
+/// Work a kernel does at the largest symbol values, for the cost model.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Operations.
+    pub flops: f64,
+    /// Of them, those of matrix products, which run at the dot rate.
+    pub dot_flops: f64,
+    /// Bytes moved between memory and the kernel.
+    pub bytes: f64,
+}
+
+/// What the anchor of a kernel gives the nodes after it: its own result, from registers or group memory.
+pub trait Anchor<'k> {
+    /// The anchor's value at coordinates, in compute type.
+    fn read(&self, e: &mut Emitter<'k, '_>, coords: &[Coord]) -> Lowered<Val<'k>>;
+}
+
+/// A set of nodes of a function.
+pub type Region = BTreeSet<u32>;
+
+/// Emits values into a kernel being built.
+pub struct Emitter<'k, 'f> {
+    /// The kernel.
+    pub k: &'k KernelBuilder,
+    /// The function.
+    pub f: &'f Function,
+    /// Profile and layouts.
+    pub target: &'f Target<'f>,
+    /// Nodes computed here.
+    pub region: &'f Region,
+    /// Coordinates.
+    pub space: Space,
+    /// Vector width of this emission.
+    pub width: u8,
+    /// Elements of a tail vector; a full vector without.
+    pub tail: Option<Ix<'k>>,
+    /// Work counted so far.
+    pub work: Work,
+    /// Product of the enclosing loops' trip counts.
+    pub trips: f64,
+    anchor: Option<(ValueId, std::rc::Rc<dyn Anchor<'k> + 'k>)>,
+    bindings: Vec<Binding>,
+    buffers: HashMap<(ValueId, Vec<Size>), Buf<'k>>,
+    loaded: HashMap<ValueId, f64>,
+    loops: Vec<Ix<'k>>,
+    symbols: Vec<Ix<'k>>,
+    ranges: Vec<Range>,
+    multiples: Vec<i64>,
+    uses: Vec<u32>,
+    scopes: Vec<HashMap<(ValueId, Vec<Coord>), Val<'k>>>,
+    lane: AtomId,
+    reductions: Vec<(ValueId, Vec<Coord>)>,
+}
+
+impl<'k, 'f> Emitter<'k, 'f> {
+    /// An emitter for one kernel; declares the function's symbols.
+    pub fn new(k: &'k KernelBuilder, f: &'f Function, target: &'f Target<'f>, region: &'f Region) -> Self {
+        let mut space = Space::default();
+        let width = (target.profile.vector_bits / 32).clamp(4, 16) as u8;
+        let lane = space.intern(Atom::Lane, Range::new(0, i64::from(width) - 1), 1);
+        let symbols = f
+            .symbols
+            .iter()
+            .map(|s| match s.kind {
+                mlxc_ir::graph::SymbolKind::Size => k.sym(&s.name, s.range.lo..=s.range.hi, s.multiple),
+                mlxc_ir::graph::SymbolKind::Scalar => k.arg_index(&s.name, s.range.lo..=s.range.hi),
+            })
+            .collect();
+        let mut uses = vec![0; f.nodes.len()];
+        for n in region {
+            f.nodes[*n as usize].inputs.iter().for_each(|v| uses[v.node as usize] += 1);
+        }
+        let mut e = Emitter {
+            k,
+            f,
+            target,
+            region,
+            space,
+            width,
+            tail: None,
+            work: Work::default(),
+            trips: 1.0,
+            anchor: None,
+            bindings: Vec::new(),
+            buffers: HashMap::new(),
+            loaded: HashMap::new(),
+            loops: Vec::new(),
+            symbols,
+            ranges: f.ranges(),
+            multiples: f.symbols.iter().map(|s| s.multiple).collect(),
+            uses,
+            scopes: vec![HashMap::new()],
+            lane,
+            reductions: Vec::new(),
+        };
+        // Atoms of symbols come first, so that builds of one kernel agree on them.
+        for i in 0..f.symbols.len() {
+            e.size_coord(&Size::symbol(mlxc_ir::SymId(i as u32)));
+        }
+        for fact in &f.requires {
+            if let Some(c) = e.size_coord(fact) {
+                let ix = e.ix(&c);
+                k.require_ge0(ix);
+            }
+        }
+        e
+    }
+
+    /// Remembers where a reduction was computed.
+    pub(crate) fn note_reduction(&mut self, v: ValueId, coords: &[Coord]) {
+        self.reductions.push((v, coords.to_vec()));
+    }
+
+    /// Reductions computed so far, inner ones first.
+    pub(crate) fn reductions(&self) -> Vec<(ValueId, Vec<Coord>)> {
+        // An outer reduction is noted when it begins, before those it needs: the reverse is a valid order.
+        let mut out: Vec<(ValueId, Vec<Coord>)> = Vec::new();
+        for r in self.reductions.iter().rev() {
+            if !out.contains(r) {
+                out.push(r.clone());
+            }
+        }
+        out.sort_by_key(|(v, _)| *v);
+        out
+    }
+
+    /// Atoms that every build of this kernel numbers alike: symbols and the first `axes` loops.
+    pub(crate) fn stable_atoms(&mut self, axes: usize) -> Vec<AtomId> {
+        let mut out = Vec::new();
+        for i in 0..self.f.symbols.len() {
+            let c = self.size_coord(&Size::symbol(mlxc_ir::SymId(i as u32)));
+            out.extend(c.into_iter().flat_map(|c| c.terms).map(|(a, _)| a));
+        }
+        for n in 0..axes.min(self.loops.len()) {
+            out.push(self.space.intern(Atom::Loop(n as u32), Range::new(0, 0), 1));
+        }
+        out
+    }
+
+    /// Sets the value that the kernel's anchor computes.
+    pub fn set_anchor(&mut self, value: ValueId, anchor: std::rc::Rc<dyn Anchor<'k> + 'k>) {
+        self.anchor = Some((value, anchor));
+    }
+
+    /// The buffers' bindings, in kernel order, and the work.
+    pub fn finish(mut self) -> (Vec<Binding>, Work) {
+        for b in &self.bindings {
+            let whole = self.f.ty(b.value).max_bytes(&self.f.symbols) as f64;
+            // A cache holds what is read again; a gather reads only what it picks.
+            self.work.bytes += self.loaded.get(&b.value).map_or(whole, |n| n.min(whole));
+        }
+        (self.bindings, self.work)
+    }
+
+    // --- indices ---------------------------------------------------------------------------------------------
+
+    /// The lane as a coordinate.
+    pub fn lane(&self) -> Coord {
+        Coord::atom(self.lane)
+    }
+
+    /// Makes a coordinate of a loop variable, grid axis or data-dependent index.
+    pub fn index(&mut self, ix: Ix<'k>, range: Range, multiple: i64) -> Coord {
+        self.loops.push(ix);
+        let atom = Atom::Loop(self.loops.len() as u32 - 1);
+        Coord::atom(self.space.intern(atom, range, multiple))
+    }
+
+    /// A size as a coordinate.
+    pub fn size_coord(&mut self, size: &Size) -> Option<Coord> {
+        let sizes = Sizes { ranges: &self.ranges, multiples: &self.multiples };
+        sizes.coord(&mut self.space, size)
+    }
+
+    /// A size as an index.
+    pub fn size(&mut self, size: &Size) -> Lowered<Ix<'k>> {
+        match self.size_coord(size) {
+            Some(c) => Ok(self.ix(&c)),
+            None => Err(Refusal::new("symbolic-product", format!("the extent {size} is a product of symbols"))),
+        }
+    }
+
+    /// Largest value of a size.
+    pub fn size_max(&self, size: &Size) -> f64 {
+        size.bounds(&self.ranges).hi.max(0) as f64
+    }
+
+    /// A coordinate without lanes as an index of the kernel.
+    pub fn ix(&mut self, c: &Coord) -> Ix<'k> {
+        let mut sum: Option<Ix<'k>> = None;
+        for (a, k) in &c.terms {
+            let x = self.atom_ix(*a);
+            let term = if *k == 1 { x } else { x * *k };
+            sum = Some(sum.map_or(term, |s| s + term));
+        }
+        match sum {
+            None => self.k.int(c.constant),
+            Some(s) if c.constant == 0 => s,
+            Some(s) => s + c.constant,
+        }
+    }
+
+    fn atom_ix(&mut self, a: AtomId) -> Ix<'k> {
+        match self.space.get(a).clone() {
+            Atom::Symbol(id) => self.symbols[id.0 as usize],
+            Atom::Loop(n) => self.loops[n as usize],
+            Atom::Lane => unreachable!("a lane never stands in a scalar index"),
+            Atom::Div(e, m) => self.ix(&e).div(m),
+            Atom::Mod(e, m) => self.ix(&e).rem(m),
+            Atom::Min(e, m) => self.ix(&e).min(self.k.int(m)),
+            Atom::Max(e, m) => self.ix(&e).max(self.k.int(m)),
+        }
+    }
+
+    /// True if the lane atom occurs anywhere in the coordinates.
+    pub fn is_vector(&self, coords: &[Coord]) -> bool {
+        coords.iter().any(|c| self.space.mentions(c, self.lane))
+    }
+
+    /// True if lanes are neighbours along the last axis and nowhere else.
+    fn is_contiguous(&self, coords: &[Coord]) -> bool {
+        let Some((last, rest)) = coords.split_last() else { return false };
+        let without =
+            Coord { terms: last.terms.iter().filter(|(a, _)| *a != self.lane).copied().collect(), constant: 0 };
+        last.coefficient(self.lane) == 1
+            && !self.space.mentions(&without, self.lane)
+            && !rest.iter().any(|c| self.space.mentions(c, self.lane))
+    }
+
+    /// The coordinates at lane 0.
+    pub fn base(&mut self, coords: &[Coord]) -> Vec<Coord> {
+        let zero = Coord::constant(0);
+        coords.iter().map(|c| self.space.substitute(c, self.lane, &zero)).collect()
+    }
+
+    /// Emits each lane on its own and packs them.
+    pub fn each_lane(
+        &mut self,
+        coords: &[Coord],
+        mut f: impl FnMut(&mut Self, &[Coord]) -> Lowered<Val<'k>>,
+    ) -> Lowered<Val<'k>> {
+        let tail = self.tail.take();
+        let mut parts = Vec::with_capacity(self.width as usize);
+        for l in 0..i64::from(self.width) {
+            let at = match tail {
+                // Lanes past the tail repeat its last element: an address that exists.
+                Some(n) if l > 0 => {
+                    let ix = self.k.int(l).min(n - 1);
+                    self.index(ix, Range::new(0, l), 1)
+                }
+                _ => Coord::constant(l),
+            };
+            let lane = self.lane;
+            let scalar: Vec<Coord> = coords.iter().map(|c| self.space.substitute(c, lane, &at)).collect();
+            let v = f(self, &scalar)?;
+            parts.push(self.k.let_("lane", v));
+        }
+        self.tail = tail;
+        Ok(self.k.vector(&parts))
+    }
+
+    // --- scopes ----------------------------------------------------------------------------------------------
+
+    /// Opens a block: values emitted inside are forgotten at its end, and work inside counts `trips` times.
+    pub fn scoped<T>(&mut self, trips: f64, f: impl FnOnce(&mut Self) -> T) -> T {
+        self.scopes.push(HashMap::new());
+        let outer = self.trips;
+        self.trips *= trips;
+        let out = f(self);
+        self.trips = outer;
+        self.scopes.pop();
+        out
+    }
+
+    /// A loop over a coordinate; `body` gets it. Errors inside end the emission.
+    pub fn each(
+        &mut self,
+        name: &str,
+        hi: Ix<'k>,
+        range: Range,
+        step: i64,
+        unroll: bool,
+        body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
+    ) -> Lowered<()> {
+        let mut result = Ok(());
+        let zero = self.k.int(0);
+        let trips = ((range.hi / step) + 1).max(1) as f64;
+        self.k.for_(name, zero, hi, step, unroll, |i| {
+            let c = self.index(i, range, step);
+            result = self.scoped(trips, |e| body(e, c));
+        });
+        result
+    }
+
+    // --- values ----------------------------------------------------------------------------------------------
+
+    /// The value at coordinates, in compute type; a scalar where no lane occurs in them.
+    pub fn emit(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        let key = (v, coords.to_vec());
+        if let Some(found) = self.scopes.iter().rev().find_map(|s| s.get(&key)) {
+            return Ok(*found);
+        }
+        let value = self.produce(v, coords)?;
+        let node = self.f.node(v);
+        let shared = self.uses[v.node as usize] > 1 || node.name.is_some();
+        let computed = self.region.contains(&v.node) && !matches!(node.op, Op::Full { .. });
+        let value = if computed && shared { self.k.let_(&self.local_name(v), value) } else { value };
+        self.scopes.last_mut().expect("a scope is always open").insert(key, value);
+        Ok(value)
+    }
+
+    /// A name for a local that holds the value.
+    pub fn local_name(&self, v: ValueId) -> String {
+        identifier(&self.f.value_name(v))
+    }
+
+    fn produce(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        if let Some((value, anchor)) = &self.anchor
+            && *value == v
+        {
+            let anchor = anchor.clone();
+            return anchor.read(self, coords);
+        }
+        let f = self.f;
+        let node = f.node(v);
+        let inside = self.region.contains(&v.node) || is_free(&node.op);
+        if !inside {
+            return self.load(v, coords);
+        }
+        let inputs = &node.inputs;
+        let dtype = node.types[0].dtype;
+        match &node.op {
+            Op::Param(p) => match f.params[*p as usize].role {
+                Role::Scalar(id) => Ok(self.symbols[id.0 as usize].to_val(DType::I32)),
+                _ => self.load(v, coords),
+            },
+            Op::Constant(d) if d.bytes.len() as u64 == d.dtype.bytes() => Ok(self.dense_scalar(d)),
+            Op::Constant(_) => self.load(v, coords),
+            Op::Full { value, dtype, .. } => Ok(self.literal(*value, *dtype)),
+            Op::FromSize { size, dtype } => {
+                let ix = self.size(size)?;
+                Ok(self.index_value(ix, compute(*dtype)))
+            }
+            Op::Iota { dtype, axis, .. } => self.iota(&coords[*axis as usize], compute(*dtype)),
+            Op::Unary(op) => {
+                let x = self.emit(inputs[0], coords)?;
+                self.count(elementwise::unary_flops(*op), coords);
+                let y = elementwise::unary(self.k, *op, x);
+                Ok(self.rounded(y, dtype))
+            }
+            Op::Binary(op) => {
+                let a = self.emit(inputs[0], coords)?;
+                let b = self.emit(inputs[1], coords)?;
+                self.count(elementwise::binary_flops(*op), coords);
+                let y = elementwise::binary(self.k, *op, a, b);
+                Ok(self.rounded(y, dtype))
+            }
+            Op::Gated(a) => {
+                let gate = self.emit(inputs[0], coords)?;
+                let up = self.emit(inputs[1], coords)?;
+                self.count(elementwise::unary_flops(a.unary()) + 1.0, coords);
+                let y = elementwise::unary(self.k, a.unary(), gate);
+                let y = self.rounded(y, dtype);
+                let y = elementwise::binary(self.k, mlxc_ir::graph::BinaryOp::Multiply, y, up);
+                Ok(self.rounded(y, dtype))
+            }
+            Op::Compare(op) => {
+                let a = self.emit(inputs[0], coords)?;
+                let b = self.emit(inputs[1], coords)?;
+                self.count(1.0, coords);
+                Ok(elementwise::compare(*op, a, b))
+            }
+            Op::Select => {
+                let c = self.emit(inputs[0], coords)?;
+                let a = self.emit(inputs[1], coords)?;
+                let b = self.emit(inputs[2], coords)?;
+                self.count(1.0, coords);
+                Ok(elementwise::select(c, a, b))
+            }
+            Op::Cast(to) => {
+                let x = self.emit(inputs[0], coords)?;
+                self.count(1.0, coords);
+                Ok(elementwise::cast(self.k, x, f.ty(inputs[0]).dtype, *to))
+            }
+            Op::Broadcast { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Reverse { .. }
+            | Op::DynamicSlice { .. } => self.view(v, coords),
+            Op::Concat { axis } => self.concat(v, *axis as usize, coords),
+            Op::Pad { .. } => self.pad(v, coords),
+            Op::Gather { axis } => {
+                let axis = *axis as usize;
+                let width = f.ty(inputs[1]).rank();
+                let at = self.gathered(inputs[0], inputs[1], axis, &coords[axis..axis + width].to_vec(), coords)?;
+                match at {
+                    Some(i) => {
+                        let mut c = coords[..axis].to_vec();
+                        c.push(i);
+                        c.extend_from_slice(&coords[axis + width..]);
+                        self.emit(inputs[0], &c)
+                    }
+                    None => self.each_lane(coords, |e, c| e.emit(v, c)),
+                }
+            }
+            Op::TakeAlong { axis } => {
+                let axis = *axis as usize;
+                match self.gathered(inputs[0], inputs[1], axis, coords, coords)? {
+                    Some(i) => {
+                        let mut c = coords.to_vec();
+                        c[axis] = i;
+                        self.emit(inputs[0], &c)
+                    }
+                    None => self.each_lane(coords, |e, c| e.emit(v, c)),
+                }
+            }
+            Op::SliceUpdate { axes } => self.slice_update(v, axes, coords),
+            Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. } => self.reduction(v, coords),
+            op => Err(Refusal::new("no-template", format!("`{}` has no elementwise form", op.name()))),
+        }
+    }
+
+    /// Counts flops at the current trip count.
+    pub fn count(&mut self, flops: f64, coords: &[Coord]) {
+        let lanes = if self.is_vector(coords) { f64::from(self.width) } else { 1.0 };
+        self.work.flops += flops * lanes * self.trips;
+    }
+
+    /// Rounds to the stated dtype where every op must.
+    pub fn rounded(&self, x: Val<'k>, dtype: DType) -> Val<'k> {
+        if self.target.exact && dtype != compute(dtype) { x.cast(dtype).cast(compute(dtype)) } else { x }
+    }
+
+    /// A constant in compute type.
+    pub fn literal(&self, value: Literal, dtype: DType) -> Val<'k> {
+        match (dtype, value) {
+            (DType::Bool, v) => {
+                let one = self.k.int_constant(i64::from(v.as_f64() != 0.0), DType::U8);
+                one.ne(self.k.int_constant(0, DType::U8))
+            }
+            (DType::F16 | DType::BF16, v) => {
+                // The literal takes its dtype's rounding before it is widened.
+                let rounded = if dtype == DType::F16 {
+                    half::f16::from_f64(v.as_f64()).to_f64()
+                } else {
+                    half::bf16::from_f64(v.as_f64()).to_f64()
+                };
+                self.k.constant(rounded, DType::F32)
+            }
+            (d, v) if d.is_float() => self.k.constant(v.as_f64(), d),
+            (d, v) => self.k.int_constant(v.as_i64(), d),
+        }
+    }
+
+    fn dense_scalar(&self, d: &mlxc_ir::graph::Dense) -> Val<'k> {
+        let mut bytes = [0; 8];
+        bytes[..d.bytes.len()].copy_from_slice(&d.bytes);
+        let bits = u64::from_le_bytes(bytes);
+        match d.dtype {
+            DType::Bool => self.literal(Literal::Int(i64::from(bits != 0)), DType::Bool),
+            d if d == compute(d) => self.k.bits(bits, d),
+            d => self.k.bits(bits, d).cast(DType::F32),
+        }
+    }
+
+    fn index_value(&self, ix: Ix<'k>, dtype: DType) -> Val<'k> {
+        match dtype {
+            DType::Bool => ix.to_val(DType::I32).ne(self.k.int_constant(0, DType::I32)),
+            d => ix.to_val(d),
+        }
+    }
+
+    fn iota(&mut self, c: &Coord, dtype: DType) -> Lowered<Val<'k>> {
+        let coords = [c.clone()];
+        if !self.is_vector(&coords) {
+            let ix = self.ix(c);
+            return Ok(self.index_value(ix, dtype));
+        }
+        let base = self.base(&coords);
+        let step = c.coefficient(self.lane);
+        if step != 0 && base[0].plus(&self.lane(), step) == *c && dtype != DType::Bool {
+            let ix = self.ix(&base[0]);
+            let lanes = self.k.table(Type::vector(dtype, self.width), |l| l * step);
+            return Ok(self.index_value(ix, dtype).splat(self.width) + lanes);
+        }
+        self.each_lane(&coords, |e, c| {
+            let ix = e.ix(&c[0]);
+            Ok(e.index_value(ix, dtype))
+        })
+    }
+
+    /// The index an index tensor holds at coordinates, clamped; `None` where lanes differ.
+    fn gathered(
+        &mut self,
+        x: ValueId,
+        indices: ValueId,
+        axis: usize,
+        at: &[Coord],
+        _whole: &[Coord],
+    ) -> Lowered<Option<Coord>> {
+        if self.is_vector(at) {
+            return Ok(None);
+        }
+        let i = self.emit(indices, at)?;
+        let extent = self.f.ty(x).shape[axis].clone();
+        let signed = i.dtype().is_signed_int();
+        let hi = self.size(&extent)?;
+        // MLX counts negative indices from the end.
+        let i = if signed {
+            let n = hi.to_val(i.dtype());
+            i.lt(self.k.int_constant(0, i.dtype())).select(i + n, i)
+        } else {
+            i
+        };
+        let i = self.k.let_("row", i);
+        let ix = self.k.let_index("at", i.clamp_index(self.k.int(0), hi));
+        let most = extent.bounds(&self.ranges).hi;
+        Ok(Some(self.index(ix, Range::new(0, (most - 1).max(0)), 1)))
+    }
+
+    /// A run-time window start, clamped so that the window fits.
+    pub fn window_start(&mut self, start: ValueId, whole: &Size, window: &Size) -> Lowered<Coord> {
+        let room = whole.clone() - window.clone();
+        let most = room.bounds(&self.ranges).hi.max(0);
+        // A host scalar proved in range needs no clamp.
+        if let Some(Role::Scalar(id)) = self.f.param_of(start).map(|p| p.role) {
+            let symbol = Size::symbol(id);
+            let fits =
+                self.ranges[id.0 as usize].lo >= 0 && (room.clone() - symbol.clone()).bounds(&self.ranges).lo >= 0;
+            let required = self.f.requires.contains(&(room.clone() - symbol.clone()));
+            if fits || required {
+                return self.size_coord(&symbol).ok_or_else(|| Refusal::new("symbolic-product", "a symbol is affine"));
+            }
+        }
+        let s = self.emit(start, &[])?;
+        let hi = self.size(&(room + Size::constant(1)))?;
+        let ix = self.k.let_index("start", s.clamp_index(self.k.int(0), hi));
+        Ok(self.index(ix, Range::new(0, most), 1))
+    }
+
+    fn view(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        let f = self.f;
+        let node = f.node(v);
+        let x = node.inputs[0];
+        let from = &f.ty(x).shape;
+        let c = match &node.op {
+            Op::Broadcast { shape } => pull::broadcast(from, shape, coords),
+            Op::Transpose { perm } => pull::transpose(perm, coords),
+            Op::Reshape { shape } => match pull::reshape(&mut self.space, shape, from, coords) {
+                Some(c) => c,
+                None => return self.load_reshaped(v, coords),
+            },
+            Op::Slice { start, step, .. } => {
+                let mut c = Vec::with_capacity(coords.len());
+                for i in 0..coords.len() {
+                    let s = self
+                        .size_coord(&start[i])
+                        .ok_or_else(|| Refusal::new("symbolic-product", "a slice starts at a product of symbols"))?;
+                    c.push(s.plus(&coords[i], step[i]));
+                }
+                c
+            }
+            Op::Reverse { axes } => {
+                let mut c = coords.to_vec();
+                for a in axes {
+                    let n = self
+                        .size_coord(&from[*a as usize])
+                        .ok_or_else(|| Refusal::new("symbolic-product", "a reversed extent is a product of symbols"))?;
+                    c[*a as usize] = n.offset(-1).plus(&coords[*a as usize], -1);
+                }
+                c
+            }
+            Op::DynamicSlice { axes, sizes } => {
+                let mut c = coords.to_vec();
+                for (i, a) in axes.iter().enumerate() {
+                    let a = *a as usize;
+                    let s = self.window_start(node.inputs[1 + i], &from[a], &sizes[a])?;
+                    c[a] = s.plus(&coords[a], 1);
+                }
+                c
+            }
+            _ => unreachable!("only views are pulled"),
+        };
+        self.emit(x, &c)
+    }
+
+    fn concat(&mut self, v: ValueId, axis: usize, coords: &[Coord]) -> Lowered<Val<'k>> {
+        let f = self.f;
+        let node = f.node(v);
+        if self.is_vector(&coords[axis..=axis]) {
+            return self.each_lane(coords, |e, c| e.emit(v, c));
+        }
+        let mut starts = vec![Coord::constant(0)];
+        for x in &node.inputs {
+            let n = self.size_coord(&f.ty(*x).shape[axis]);
+            let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a joined extent is a product of symbols"))?;
+            let next = starts.last().expect("one start").plus(&n, 1);
+            starts.push(next);
+        }
+        let zero = self.zero(node.types[0].dtype, self.is_vector(coords));
+        let out = self.k.var("joined", zero);
+        let mut result = Ok(());
+        for (i, x) in node.inputs.iter().enumerate() {
+            let (lo, hi) = (self.ix(&starts[i]), self.ix(&starts[i + 1]));
+            let c = self.ix(&coords[axis]);
+            let inside = if i == 0 { c.lt(hi) } else { c.ge(lo) & c.lt(hi) };
+            let mut at = coords.to_vec();
+            at[axis] = at[axis].plus(&starts[i], -1);
+            self.k.if_(inside, || {
+                let value = self.scoped(1.0, |e| e.emit(*x, &at));
+                match value {
+                    Ok(v) => out.set(self.fit(v, zero)),
+                    Err(r) => result = Err(r),
+                }
+            });
+        }
+        result.map(|()| self.k.let_("part", out.get()))
+    }
+
+    fn zero(&self, dtype: DType, vector: bool) -> Val<'k> {
+        let z = self.literal(Literal::Int(0), dtype);
+        if vector { z.splat(self.width) } else { z }
+    }
+
+    fn fit(&self, v: Val<'k>, like: Val<'k>) -> Val<'k> {
+        if v.ty().lanes() == like.ty().lanes() { v } else { v.splat(like.ty().lanes()) }
+    }
+
+    fn pad(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        let f = self.f;
+        let node = f.node(v);
+        let Op::Pad { low, high, value } = &node.op else { unreachable!("only pads are padded") };
+        let x = node.inputs[0];
+        let padded: Vec<usize> = (0..coords.len()).filter(|i| low[*i] != 0 || high[*i] != 0).collect();
+        if padded.iter().any(|i| self.is_vector(&coords[*i..=*i])) {
+            return self.each_lane(coords, |e, c| e.emit(v, c));
+        }
+        let mut fill = self.literal(*value, node.types[0].dtype);
+        if self.is_vector(coords) {
+            fill = fill.splat(self.width);
+        }
+        if padded.is_empty() {
+            return self.emit(x, coords);
+        }
+        let out = self.k.var("padded", fill);
+        let mut inside: Option<Val<'k>> = None;
+        let mut at = coords.to_vec();
+        for i in padded {
+            let lo = Coord::constant(low[i]);
+            let n = self.size_coord(&f.ty(x).shape[i]);
+            let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a padded extent is a product of symbols"))?;
+            let hi = n.offset(low[i]);
+            let (c, lo_ix, hi_ix) = (self.ix(&coords[i]), self.ix(&lo), self.ix(&hi));
+            let here = c.ge(lo_ix) & c.lt(hi_ix);
+            inside = Some(inside.map_or(here, |w| w & here));
+            at[i] = coords[i].offset(-low[i]);
+        }
+        let mut result = Ok(());
+        let cond = inside.expect("one axis is padded");
+        self.k.if_(cond, || match self.scoped(1.0, |e| e.emit(x, &at)) {
+            Ok(v) => out.set(self.fit(v, fill)),
+            Err(r) => result = Err(r),
+        });
+        result.map(|()| self.k.let_("element", out.get()))
+    }
+
+    fn slice_update(&mut self, v: ValueId, axes: &[u32], coords: &[Coord]) -> Lowered<Val<'k>> {
+        let f = self.f;
+        if self.home(v) != v {
+            return Err(Refusal::new("state", format!("`{}` is read by the kernel that writes it", f.value_name(v))));
+        }
+        let node = f.node(v);
+        let (x, update) = (node.inputs[0], node.inputs[1]);
+        let (whole, window) = (f.ty(x).shape.clone(), f.ty(update).shape.clone());
+        let partial: Vec<usize> = (0..coords.len()).filter(|i| whole[*i] != window[*i]).collect();
+        if partial.is_empty() {
+            return self.emit(update, coords);
+        }
+        if partial.iter().any(|i| self.is_vector(&coords[*i..=*i])) {
+            return self.each_lane(coords, |e, c| e.emit(v, c));
+        }
+        let old = self.emit(x, coords)?;
+        let old = self.fit(old, self.zero(node.types[0].dtype, self.is_vector(coords)));
+        let out = self.k.var("updated", old);
+        let mut inside: Option<Val<'k>> = None;
+        let mut at = coords.to_vec();
+        for i in partial {
+            let start = match axes.iter().position(|a| *a as usize == i) {
+                Some(p) => self.window_start(node.inputs[2 + p], &whole[i], &window[i])?,
+                None => Coord::constant(0),
+            };
+            let n = self.size_coord(&window[i]);
+            let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a window extent is a product of symbols"))?;
+            let (c, lo, hi) = (self.ix(&coords[i]), self.ix(&start), self.ix(&start.plus(&n, 1)));
+            let here = c.ge(lo) & c.lt(hi);
+            inside = Some(inside.map_or(here, |w| w & here));
+            at[i] = coords[i].plus(&start, -1);
+        }
+        let mut result = Ok(());
+        let cond = inside.expect("one axis is partial");
+        self.k.if_(cond, || match self.scoped(1.0, |e| e.emit(update, &at)) {
+            Ok(v) => out.set(self.fit(v, old)),
+            Err(r) => result = Err(r),
+        });
+        result.map(|()| self.k.let_("element", out.get()))
+    }
+
+    // --- memory ----------------------------------------------------------------------------------------------
+
+    /// The storage order of a value's memory.
+    pub fn layout(&self, v: ValueId) -> Layout {
+        match self.f.node(v).op {
+            Op::Param(p) => self.target.layouts.get(&p).copied().unwrap_or_default(),
+            _ => Layout::RowMajor,
+        }
+    }
+
+    /// The memory a value lives in: versions of a state are one.
+    pub fn home(&self, v: ValueId) -> ValueId {
+        home(self.f, v)
+    }
+
+    /// Coordinates as they are stored.
+    pub fn stored(&mut self, layout: Layout, coords: &[Coord]) -> Vec<Coord> {
+        let Layout::Blocked { block, pair } = layout else { return coords.to_vec() };
+        let n = coords.len();
+        let (panel, row) = self.space.div_rem(&coords[n - 2], i64::from(block));
+        let (column, neighbour) = self.space.div_rem(&coords[n - 1], i64::from(pair));
+        let mut out = coords[..n - 2].to_vec();
+        out.extend([panel, column, row.scale(i64::from(pair)).plus(&neighbour, 1)]);
+        out
+    }
+
+    /// The kernel buffer of a value's memory, declared with `shape`.
+    pub fn buffer(&mut self, v: ValueId, shape: &[Size], access: Access) -> Lowered<Buf<'k>> {
+        let v = self.home(v);
+        let key = (v, shape.to_vec());
+        if let Some(b) = self.buffers.get(&key) {
+            let known = self.bindings[b.id().index()].access;
+            if known == access || (known == Access::Update && access == Access::Read) {
+                return Ok(*b);
+            }
+            return Err(Refusal::new("read-write", format!("`{}` would be read and written", self.f.value_name(v))));
+        }
+        let f = self.f;
+        let layout = self.layout(v);
+        let mut extents = Vec::with_capacity(shape.len());
+        if layout == Layout::RowMajor {
+            for d in shape {
+                extents.push(self.size(d)?);
+            }
+        } else {
+            let plain: Option<Vec<u64>> = shape.iter().map(|d| d.as_const().map(|n| n as u64)).collect();
+            let plain = plain.expect("only weights and states have storage orders, and their shapes are constant");
+            extents.extend(layout.stored_shape(&plain).iter().map(|n| self.k.int(*n as i64)));
+        }
+        let dtype = match f.ty(v).dtype {
+            DType::Bool => DType::U8,
+            d => d,
+        };
+        let b = self.k.buffer(&self.local_name(v), dtype, &extents, access);
+        self.buffers.insert(key, b);
+        self.bindings.push(Binding { value: v, access });
+        Ok(b)
+    }
+
+    fn load(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        let shape = self.f.ty(v).shape.clone();
+        self.load_as(v, &shape, coords)
+    }
+
+    /// A reshape that is not affine is still free where the operand lies in memory: the buffer is declared anew.
+    fn load_reshaped(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        let f = self.f;
+        let mut x = v;
+        while let Op::Reshape { .. } = f.node(x).op {
+            x = f.node(x).inputs[0];
+        }
+        let node = f.node(x);
+        let in_memory = !self.region.contains(&x.node) && (!is_free(&node.op) || matches!(node.op, Op::Param(_)));
+        if !in_memory || self.layout(self.home(x)) != Layout::RowMajor {
+            let name = f.value_name(v);
+            return Err(Refusal::new(
+                "reshape",
+                format!("the reshape `{name}` of a computed value has no affine indices"),
+            ));
+        }
+        self.load_as(x, &f.ty(v).shape.clone(), coords)
+    }
+
+    fn load_as(&mut self, v: ValueId, shape: &[Size], coords: &[Coord]) -> Lowered<Val<'k>> {
+        let dtype = self.f.ty(v).dtype;
+        let buffer = self.buffer(v, shape, Access::Read)?;
+        let layout = self.layout(self.home(v));
+        let stored = self.stored(layout, coords);
+        let vector = self.is_vector(&stored);
+        if vector && !self.is_contiguous(&stored) {
+            return self.each_lane(coords, |e, c| {
+                let key = (v, c.to_vec());
+                if let Some(found) = e.scopes.iter().rev().find_map(|s| s.get(&key)) {
+                    return Ok(*found);
+                }
+                e.load_as(v, shape, c)
+            });
+        }
+        let lanes = if vector { f64::from(self.width) } else { 1.0 };
+        *self.loaded.entry(self.home(v)).or_default() += lanes * self.trips * dtype.bytes() as f64;
+        let base = self.base(&stored);
+        let at: Vec<Ix<'k>> = base.iter().map(|c| self.ix(c)).collect();
+        let place = buffer.at(&at);
+        let raw = match (vector, self.tail) {
+            (false, _) => place.load(),
+            (true, None) => place.vec(self.width).load(),
+            (true, Some(n)) => place.first(self.width, n).load(),
+        };
+        let value = match dtype {
+            DType::Bool => {
+                let zero = self.k.int_constant(0, DType::U8);
+                raw.ne(if vector { zero.splat(self.width) } else { zero })
+            }
+            d => raw.cast(compute(d)),
+        };
+        Ok(self.k.let_(&format!("{}_v", self.local_name(v)), value))
+    }
+
+    /// Stores a value in compute type at coordinates of `v`'s shape; lanes must be neighbours or are stored one by one.
+    pub fn store(&mut self, v: ValueId, coords: &[Coord], value: Val<'k>, access: Access) -> Lowered<()> {
+        let home = self.home(v);
+        let ty = self.f.ty(home).clone();
+        let buffer = self.buffer(home, &ty.shape, access)?;
+        let layout = self.layout(home);
+        let stored = self.stored(layout, coords);
+        let value = match ty.dtype {
+            DType::Bool => {
+                let (one, zero) = (self.k.int_constant(1, DType::U8), self.k.int_constant(0, DType::U8));
+                elementwise::select(value, one, zero)
+            }
+            d => value.cast(d),
+        };
+        if !self.is_vector(&stored) {
+            let at: Vec<Ix<'k>> = stored.iter().map(|c| self.ix(c)).collect();
+            buffer.at(&at).store(value);
+            return Ok(());
+        }
+        let value = if value.ty().lanes() == 1 { value.splat(self.width) } else { value };
+        if self.is_contiguous(&stored) {
+            let base = self.base(&stored);
+            let at: Vec<Ix<'k>> = base.iter().map(|c| self.ix(c)).collect();
+            let place = buffer.at(&at);
+            match self.tail {
+                None => place.vec(self.width).store(value),
+                Some(n) => place.first(self.width, n).store(value),
+            }
+            return Ok(());
+        }
+        let value = self.k.let_("lanes", value);
+        for l in 0..i64::from(self.width) {
+            let at: Vec<Coord> =
+                coords.iter().map(|c| self.space.substitute(c, self.lane, &Coord::constant(l))).collect();
+            let at = self.stored(layout, &at);
+            let at: Vec<Ix<'k>> = at.iter().map(|c| self.ix(c)).collect();
+            let element = value.extract(self.k.int(l));
+            match self.tail {
+                None => buffer.at(&at).store(element),
+                Some(n) => self.k.if_(self.k.int(l).lt(n), || buffer.at(&at).store(element)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ops that no kernel is made for: they are redone wherever they are read.
+pub fn is_free(op: &Op) -> bool {
+    op.is_view()
+        || matches!(op, Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. })
+}
+
+/// The value whose memory `v` lives in: every version of a state is its parameter.
+pub fn home(f: &Function, mut v: ValueId) -> ValueId {
+    while let Op::SliceUpdate { .. } = f.node(v).op {
+        let mut x = f.node(v).inputs[0];
+        while let Op::SliceUpdate { .. } = f.node(x).op {
+            x = f.node(x).inputs[0];
+        }
+        match f.param_of(x).map(|p| p.role) {
+            Some(Role::State(_)) => v = x,
+            Some(Role::Block) if f.updates.iter().any(|(p, _)| matches!(f.node(x).op, Op::Param(q) if q == *p)) => {
+                v = x
+            }
+            _ => return v,
+        }
+    }
+    v
+}
+
+/// A name that kernels can use.
+pub fn identifier(name: &str) -> String {
+    let mut out: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if out.starts_with(|c: char| c.is_ascii_digit()) || out.is_empty() {
+        out.insert(0, 'v');
+    }
+    out
+}

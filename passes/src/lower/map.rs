@@ -1,0 +1,353 @@
+//! The map template: every output element from its coordinates, rows in parallel, columns in vectors.
+//!
+//! Elementwise chains, views, gathers, state writes, row reductions (norms, softmax) and reductions over any axes are
+//! all maps. A reduction whose coordinates do not depend on the column is computed once a row, before the columns:
+//! that makes a norm or a softmax one kernel. A first build finds those reductions and the loop splits that make
+//! every index affine; the last build uses both.
+
+use crate::lower::coord::{Atom, Coord};
+use crate::lower::emit::{Binding, Emitter, Lowered, Refusal, Region, Target, Work, home};
+use mlxc_ir::graph::{Function, Op, ValueId};
+use mlxc_ir::kernel::{Access, Ix, Kernel, KernelBuilder, Subgroup};
+use mlxc_ir::{Range, Size};
+use std::collections::BTreeMap;
+
+/// Columns of one task where a row is split over tasks.
+const COLUMN_BLOCK: i64 = 1024;
+
+/// A kernel and what it is bound to.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Its buffers' bindings, in order.
+    pub bindings: Vec<Binding>,
+    /// Work at the largest symbol values.
+    pub work: Work,
+    /// Template name.
+    pub template: &'static str,
+}
+
+/// The shape over which a node's result is stored: a state write covers its window.
+pub fn domain(f: &Function, v: ValueId) -> &[Size] {
+    if home(f, v) != v {
+        return &f.ty(f.node(v).inputs[1]).shape;
+    }
+    &f.ty(v).shape
+}
+
+/// How loops cover the outputs: factors by output axis, and whether every axis is a row.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Nest {
+    splits: BTreeMap<usize, Vec<i64>>,
+    scalar: bool,
+    hoisted: Vec<(ValueId, Vec<Coord>)>,
+}
+
+/// Builds one map kernel that stores `outputs`.
+///
+/// # Errors
+/// A refusal where no such kernel exists.
+pub fn build(f: &Function, target: &Target<'_>, region: &Region, outputs: &[ValueId], name: &str) -> Lowered<Built> {
+    let mut nest = Nest { scalar: outputs.iter().all(|v| domain(f, *v).is_empty()), ..Nest::default() };
+    let mut last = None;
+    // Each round can only add splits, switch to rows or hoist: a handful suffices.
+    for _ in 0..6 {
+        let (built, next) = attempt(f, target, region, outputs, name, &nest)?;
+        if next == nest {
+            return Ok(built);
+        }
+        nest = next;
+        last = Some(built);
+    }
+    last.ok_or_else(|| Refusal::new("nest", "no loop nest was found"))
+}
+
+fn attempt(
+    f: &Function,
+    target: &Target<'_>,
+    region: &Region,
+    outputs: &[ValueId],
+    name: &str,
+    nest: &Nest,
+) -> Lowered<(Built, Nest)> {
+    let k = KernelBuilder::new(name);
+    let mut e = Emitter::new(&k, f, target, region);
+    let primary = *outputs
+        .iter()
+        .max_by_key(|v| {
+            let d = domain(f, **v);
+            (d.len(), d.iter().fold(1.0, |n: f64, s| n * e.size_max(s)) as u64, std::cmp::Reverse(v.node))
+        })
+        .ok_or_else(|| Refusal::new("no-output", "nothing outside uses the values"))?;
+    let shape = domain(f, primary).to_vec();
+    let rows = if nest.scalar { shape.len() } else { shape.len() - 1 };
+    for v in outputs {
+        let d = domain(f, *v);
+        let fits = d.len() >= rows && d[..rows] == shape[..rows] && d.len() <= shape.len();
+        let same = nest.scalar && d == shape.as_slice();
+        if !(same || !nest.scalar && (fits || d == &shape[..rows])) {
+            return Err(Refusal::new(
+                "domains",
+                format!("`{}` and `{}` do not share rows", f.value_name(primary), f.value_name(*v)),
+            ));
+        }
+    }
+    let mut axes = RowAxes::new(&mut e, &shape[..rows], nest)?;
+    let block = if nest.scalar || !nest.hoisted.is_empty() || nest.splits.contains_key(&rows) {
+        None
+    } else {
+        column_block(&e, &shape, rows)
+    };
+    if block.is_some() {
+        let blocks = e.size(&shape[rows].ceil_div(COLUMN_BLOCK))?;
+        axes.grid.push(("block".to_string(), blocks));
+        axes.trips *= (e.size_max(&shape[rows]) / COLUMN_BLOCK as f64).ceil();
+    }
+    let grid: Vec<(&str, Ix<'_>)> = axes.grid.iter().map(|(n, x)| (n.as_str(), *x)).collect();
+    let mut result = Ok(());
+    let mut next = nest.clone();
+    k.phase("main", &grid, 1, Subgroup::None, |ix| {
+        let coords = axes.coords(&mut e, ix);
+        let trips = axes.trips;
+        result = e.scoped(trips, |e| {
+            for (v, at) in &nest.hoisted {
+                e.emit(*v, at)?;
+            }
+            if nest.scalar {
+                return store_rows(e, outputs, &coords);
+            }
+            let mut left: Vec<ValueId> = outputs.to_vec();
+            while let Some(first) = left.first().copied() {
+                let d = domain(e.f, first).to_vec();
+                let (same, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|v| domain(e.f, *v) == d.as_slice());
+                left = rest;
+                if d.len() == rows {
+                    store_rows(e, &same, &coords)?;
+                    continue;
+                }
+                let part = block.filter(|_| d == shape).map(|()| ix[ix.len() - 1]);
+                columns(e, &d[rows], nest, rows, part, &mut |e, c| {
+                    let mut at = coords.clone();
+                    at.push(c);
+                    store_all(e, &same, &at)
+                })?;
+            }
+            Ok(())
+        });
+        if result.is_ok() {
+            refine(&mut e, &axes, rows, &shape, nest, &mut next);
+        }
+    });
+    result?;
+    let (bindings, work) = e.finish();
+    Ok((Built { kernel: k.finish(), bindings, work, template: "map" }, next))
+}
+
+/// Columns are split over tasks where rows alone would leave cores idle.
+fn column_block(e: &Emitter<'_, '_>, shape: &[Size], rows: usize) -> Option<()> {
+    let count = shape[..rows].iter().fold(1.0, |n, d| n * e.size_max(d));
+    let columns = e.size_max(&shape[rows]);
+    (count < 256.0 && columns > 2.0 * COLUMN_BLOCK as f64).then_some(())
+}
+
+fn store_rows(e: &mut Emitter<'_, '_>, outputs: &[ValueId], coords: &[Coord]) -> Lowered<()> {
+    store_all(e, outputs, coords)
+}
+
+/// Stores outputs at coordinates of their domain.
+pub fn store_all(e: &mut Emitter<'_, '_>, outputs: &[ValueId], at: &[Coord]) -> Lowered<()> {
+    for v in outputs {
+        let f = e.f;
+        if home(f, *v) == *v {
+            let value = e.emit(*v, at)?;
+            e.store(*v, at, value, Access::Write)?;
+            continue;
+        }
+        // A state write: the update's element, at the window's place.
+        let node = f.node(*v);
+        let Op::SliceUpdate { axes } = &node.op else { unreachable!("only updates have another home") };
+        let value = e.emit(node.inputs[1], at)?;
+        let (whole, window) = (&f.ty(*v).shape, &f.ty(node.inputs[1]).shape);
+        let mut place = at.to_vec();
+        for (i, a) in axes.iter().enumerate() {
+            let a = *a as usize;
+            let start = e.window_start(node.inputs[2 + i], &whole[a], &window[a])?;
+            place[a] = start.plus(&at[a], 1);
+        }
+        e.store(*v, &place, value, Access::Update)?;
+    }
+    Ok(())
+}
+
+/// The vector loops over one row, with its splits or its block.
+fn columns<'k>(
+    e: &mut Emitter<'k, '_>,
+    extent: &Size,
+    nest: &Nest,
+    axis: usize,
+    block: Option<Ix<'k>>,
+    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord) -> Lowered<()>,
+) -> Lowered<()> {
+    if let Some(b) = block {
+        let whole = extent.clone();
+        let n = e.size_max(&extent.ceil_div(COLUMN_BLOCK)) as i64;
+        let base = e.index(b, Range::new(0, (n - 1).max(0)), 1).scale(COLUMN_BLOCK);
+        // Full blocks need no bounds; the last one runs to the end.
+        let full = whole.floor_div(COLUMN_BLOCK);
+        let exact = whole.modulo(COLUMN_BLOCK).as_const() == Some(0);
+        let mut result = Ok(());
+        let mut inside = |e: &mut Emitter<'k, '_>| {
+            e.vector_loop("c", &Size::constant(COLUMN_BLOCK), &mut |e, c, _| body(e, base.plus(&c, 1)))
+        };
+        if exact {
+            return inside(e);
+        }
+        let hi = e.size(&full)?;
+        let cond = b.lt(hi);
+        e.k.if_(cond, || result = e.scoped(1.0, &mut inside));
+        result?;
+        let rest = whole.modulo(COLUMN_BLOCK);
+        let start = e.size_coord(&(full * Size::constant(COLUMN_BLOCK))).expect("a rounded affine size is affine");
+        let cond = b.ge(hi);
+        let mut result = Ok(());
+        e.k.if_(cond, || {
+            result = e.scoped(1.0 / (n as f64).max(1.0), |e| {
+                e.vector_loop("c", &rest, &mut |e, c, _| body(e, start.plus(&c, 1)))
+            });
+        });
+        return result;
+    }
+    let factors = nest.splits.get(&axis).cloned().unwrap_or_default();
+    split_columns(e, extent, &factors, Coord::constant(0), body)
+}
+
+fn split_columns<'k>(
+    e: &mut Emitter<'k, '_>,
+    extent: &Size,
+    factors: &[i64],
+    base: Coord,
+    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord) -> Lowered<()>,
+) -> Lowered<()> {
+    let usable = |n: i64, f: i64| f > 1 && f < n && n % f == 0;
+    match (factors.split_first(), extent.as_const()) {
+        (Some((f, rest)), Some(n)) if usable(n, *f) => {
+            let hi = e.k.int(n / f);
+            e.each("part", hi, Range::new(0, n / f - 1), 1, false, |e, c| {
+                split_columns(e, &Size::constant(*f), rest, base.plus(&c, *f), body)
+            })
+        }
+        (Some((_, rest)), _) => split_columns(e, extent, rest, base, body),
+        (None, _) => e.vector_loop("c", extent, &mut |e, c, _| body(e, base.plus(&c, 1))),
+    }
+}
+
+/// Grid axes for the rows.
+struct RowAxes<'k> {
+    grid: Vec<(String, Ix<'k>)>,
+    /// For each row axis: (grid position, factor, largest value) of each part, outermost first; none for extent 1.
+    parts: Vec<Vec<(usize, i64, i64)>>,
+    trips: f64,
+}
+
+impl<'k> RowAxes<'k> {
+    fn new(e: &mut Emitter<'k, '_>, shape: &[Size], nest: &Nest) -> Lowered<Self> {
+        let mut axes = RowAxes { grid: Vec::new(), parts: Vec::new(), trips: 1.0 };
+        for (i, d) in shape.iter().enumerate() {
+            axes.trips *= e.size_max(d).max(1.0);
+            if d.as_const() == Some(1) {
+                axes.parts.push(Vec::new());
+                continue;
+            }
+            let name = match d.as_symbol() {
+                Some(id) => e.f.symbols[id.0 as usize].name.to_lowercase(),
+                None => format!("i{i}"),
+            };
+            let mut parts = Vec::new();
+            let mut n = d.clone();
+            for f in nest.splits.get(&i).into_iter().flatten() {
+                if let Some(c) = n.as_const()
+                    && *f > 1
+                    && *f < c
+                    && c % f == 0
+                {
+                    parts.push((axes.grid.len(), *f, c / f - 1));
+                    let ix = e.k.int(c / f);
+                    axes.grid.push((name.clone(), ix));
+                    n = Size::constant(*f);
+                }
+            }
+            parts.push((axes.grid.len(), 1, (e.size_max(&n) as i64 - 1).max(0)));
+            let ix = e.size(&n)?;
+            axes.grid.push((name, ix));
+            axes.parts.push(parts);
+        }
+        Ok(axes)
+    }
+
+    fn coords(&self, e: &mut Emitter<'k, '_>, ix: &[Ix<'k>]) -> Vec<Coord> {
+        self.parts
+            .iter()
+            .map(|parts| {
+                parts.iter().fold(Coord::constant(0), |c, (at, factor, most)| {
+                    let part = e.index(ix[*at], Range::new(0, *most), 1);
+                    c.plus(&part, *factor)
+                })
+            })
+            .collect()
+    }
+}
+
+/// What the next build should do differently.
+fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Size], nest: &Nest, next: &mut Nest) {
+    // Loop atoms are numbered by creation: the rows' parts first, in order.
+    let mut owner = Vec::new();
+    for (i, parts) in axes.parts.iter().enumerate() {
+        owner.extend(parts.iter().map(|_| i));
+    }
+    for (atom, factor) in e.space.take_wanted() {
+        let Atom::Loop(n) = *e.space.get(atom) else { continue };
+        let axis = owner.get(n as usize).copied().unwrap_or(rows);
+        if axis >= shape.len() || shape[axis].as_const().is_none() {
+            continue;
+        }
+        let list = next.splits.entry(axis).or_default();
+        if !list.contains(&factor) {
+            list.push(factor);
+            list.sort_by(|a, b| b.cmp(a));
+        }
+    }
+    if next.splits != nest.splits {
+        // Coordinates of hoisted reductions change with the axes.
+        next.hoisted.clear();
+        return;
+    }
+    let stable = e.stable_atoms(owner.len());
+    let mut hoisted = Vec::new();
+    for (v, at) in e.reductions() {
+        let on_row = at.iter().all(|c| c.terms.iter().all(|(a, _)| stable.contains(a)));
+        if on_row {
+            if !hoisted.contains(&(v, at.clone())) {
+                hoisted.push((v, at));
+            }
+        } else if reduces_last(e.f, v) && !nest.scalar {
+            next.scalar = true;
+            next.hoisted.clear();
+            return;
+        }
+    }
+    if !nest.scalar {
+        next.hoisted = hoisted;
+    }
+}
+
+/// True for reductions that run along the memory order, so that lanes of their result are far apart.
+fn reduces_last(f: &Function, v: ValueId) -> bool {
+    let node = f.node(v);
+    let rank = f.ty(node.inputs[0]).rank() as u32;
+    match &node.op {
+        Op::Reduce { axes, .. } => axes.last().is_some_and(|a| a + 1 == rank),
+        Op::ArgReduce { axis, .. } => axis + 1 == rank,
+        _ => false,
+    }
+}

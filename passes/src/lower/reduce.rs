@@ -1,0 +1,323 @@
+//! Reductions inside a kernel: sums, extremes, positions of extremes, and matrix products without a template.
+//!
+//! A reduction over the last axis at scalar coordinates runs along vectors with several accumulators; any other runs
+//! element by element (or vector by vector of its result). Sums of half types accumulate in f32.
+
+use crate::lower::coord::Coord;
+use crate::lower::elementwise::{self, compute};
+use crate::lower::emit::{Emitter, Lowered};
+use mlxc_ir::graph::{ArgOp, BinaryOp, Literal, Op, ReduceOp, ValueId};
+use mlxc_ir::kernel::{Val, Var};
+use mlxc_ir::{DType, Range, Size};
+
+/// How partial results combine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Combine {
+    Sum,
+    Prod,
+    Max,
+    Min,
+}
+
+impl Combine {
+    fn of(op: ReduceOp) -> Self {
+        match op {
+            ReduceOp::Sum => Combine::Sum,
+            ReduceOp::Prod => Combine::Prod,
+            ReduceOp::Max | ReduceOp::Any => Combine::Max,
+            ReduceOp::Min | ReduceOp::All => Combine::Min,
+        }
+    }
+
+    fn binary(self) -> BinaryOp {
+        match self {
+            Combine::Sum => BinaryOp::Add,
+            Combine::Prod => BinaryOp::Multiply,
+            Combine::Max => BinaryOp::Maximum,
+            Combine::Min => BinaryOp::Minimum,
+        }
+    }
+
+    fn identity(self, dtype: DType) -> Literal {
+        let bits = 8 * dtype.bytes() as u32;
+        match self {
+            Combine::Sum => Literal::Int(0),
+            Combine::Prod => Literal::Int(1),
+            Combine::Max if dtype.is_float() => Literal::float(f64::NEG_INFINITY),
+            Combine::Min if dtype.is_float() => Literal::float(f64::INFINITY),
+            Combine::Max if dtype.is_signed_int() => Literal::Int(i64::MIN >> (64 - bits)),
+            Combine::Min if dtype.is_signed_int() => Literal::Int(i64::MAX >> (64 - bits)),
+            Combine::Max => Literal::Int(0),
+            Combine::Min => Literal::Int(if bits == 64 { -1 } else { (1i64 << bits) - 1 }),
+        }
+    }
+}
+
+impl<'k> Emitter<'k, '_> {
+    /// The value of a reduction node at coordinates of its result.
+    pub(crate) fn reduction(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        self.note_reduction(v, coords);
+        let f = self.f;
+        let node = f.node(v);
+        let x = node.inputs[0];
+        match &node.op {
+            Op::Reduce { op, axes, keepdims } => {
+                let from = f.ty(x).dtype;
+                let acc = if from == DType::Bool { DType::I32 } else { compute(from) };
+                let kept = expand(coords, axes, *keepdims, f.ty(x).rank());
+                let sum = self.fold(x, axes, &kept, Combine::of(*op), acc)?;
+                let out = match op {
+                    ReduceOp::Any | ReduceOp::All => elementwise::cast(self.k, sum, DType::I32, DType::Bool),
+                    _ => sum,
+                };
+                Ok(self.rounded(out, node.types[0].dtype))
+            }
+            Op::ArgReduce { op, axis, keepdims } => {
+                if self.is_vector(coords) {
+                    return self.each_lane(coords, |e, c| e.reduction(v, c));
+                }
+                let kept = expand(coords, &[*axis], *keepdims, f.ty(x).rank());
+                self.arg_extreme(x, *axis as usize, &kept, *op)
+            }
+            Op::MatMul { transpose_a, transpose_b } => self.dot(v, coords, *transpose_a, *transpose_b),
+            _ => unreachable!("only reductions are reduced"),
+        }
+    }
+
+    /// Folds `x` over `axes`, the other coordinates given.
+    fn fold(&mut self, x: ValueId, axes: &[u32], kept: &[Coord], how: Combine, acc: DType) -> Lowered<Val<'k>> {
+        let shape = self.f.ty(x).shape.clone();
+        let along = axes.last().is_some_and(|a| *a as usize + 1 == shape.len()) && !self.is_vector(kept);
+        let identity = self.literal(how.identity(acc), acc);
+        let outer: Vec<u32> = if along { axes[..axes.len() - 1].to_vec() } else { axes.to_vec() };
+        if !along {
+            let start = if self.is_vector(kept) { identity.splat(self.width) } else { identity };
+            let total = self.k.var("total", start);
+            self.loops_over(&outer, &shape, kept.to_vec(), &mut |e, at| {
+                let value = e.element(x, &at, acc)?;
+                e.accumulate(&total, value, how, &at);
+                Ok(())
+            })?;
+            return Ok(self.k.let_("result", total.get()));
+        }
+        let last = shape.len() - 1;
+        let extent = shape[last].clone();
+        let total = self.k.var("lanes_total", identity.splat(self.width));
+        let tail = self.tail.take();
+        self.loops_over(&outer, &shape, kept.to_vec(), &mut |e, at| {
+            e.vector_loop("c", &extent, &mut |e, c, full| {
+                let mut at = at.clone();
+                at[last] = c;
+                let value = e.element(x, &at, acc)?;
+                let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
+                let value = if full { value } else { e.mask_tail(value, identity) };
+                e.accumulate(&total, value, how, &at);
+                Ok(())
+            })
+        })?;
+        self.tail = tail;
+        let vector = total.get();
+        Ok(self.k.let_("result", self.across(vector, how)))
+    }
+
+    fn element(&mut self, x: ValueId, at: &[Coord], acc: DType) -> Lowered<Val<'k>> {
+        let value = self.emit(x, at)?;
+        Ok(if value.dtype() == DType::Bool { elementwise::cast(self.k, value, DType::Bool, acc) } else { value })
+    }
+
+    fn accumulate(&mut self, total: &Var<'k>, value: Val<'k>, how: Combine, at: &[Coord]) {
+        self.count(1.0, at);
+        total.set(elementwise::binary(self.k, how.binary(), value, total.get()));
+    }
+
+    /// Lanes from the tail's end on become the identity.
+    fn mask_tail(&mut self, value: Val<'k>, identity: Val<'k>) -> Val<'k> {
+        let Some(n) = self.tail else { return value };
+        let lanes = self.k.table(mlxc_ir::kernel::Type::vector(DType::I32, self.width), |l| l);
+        let inside = lanes.lt(n.to_val(DType::I32).splat(self.width));
+        inside.select(value, identity.splat(self.width))
+    }
+
+    /// Combines the lanes of a vector.
+    fn across(&mut self, v: Val<'k>, how: Combine) -> Val<'k> {
+        match how {
+            Combine::Sum => v.hsum(),
+            Combine::Prod => {
+                let first = v.extract(self.k.int(0));
+                (1..i64::from(self.width)).fold(first, |p, l| p * v.extract(self.k.int(l)))
+            }
+            Combine::Max | Combine::Min => {
+                let best = if how == Combine::Max { v.hmax() } else { v.hmin() };
+                if !v.dtype().is_float() {
+                    return best;
+                }
+                // hmax drops NaN; the reduction keeps it.
+                let one = self.k.constant(1.0, v.dtype()).splat(self.width);
+                let zero = self.k.constant(0.0, v.dtype()).splat(self.width);
+                let nans = v.ne(v).select(one, zero).hsum();
+                let nan = self.k.constant(f64::NAN, v.dtype());
+                nans.gt(self.k.constant(0.0, v.dtype())).select(nan, best)
+            }
+        }
+    }
+
+    /// Nested loops over some axes; `body` gets the full coordinates.
+    fn loops_over(
+        &mut self,
+        axes: &[u32],
+        shape: &[Size],
+        at: Vec<Coord>,
+        body: &mut dyn FnMut(&mut Self, Vec<Coord>) -> Lowered<()>,
+    ) -> Lowered<()> {
+        let Some((axis, rest)) = axes.split_first() else { return body(self, at) };
+        let extent = &shape[*axis as usize];
+        let hi = self.size(extent)?;
+        let most = self.size_max(extent) as i64;
+        self.each("k", hi, Range::new(0, (most - 1).max(0)), 1, false, |e, c| {
+            let mut at = at;
+            at[*axis as usize] = c;
+            e.loops_over(rest, shape, at, body)
+        })
+    }
+
+    /// Vectors over `0..extent`, then the rest with `tail` set; `body` gets the coordinate with its lane and whether
+    /// the vector is full.
+    pub(crate) fn vector_loop(
+        &mut self,
+        name: &str,
+        extent: &Size,
+        body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
+    ) -> Lowered<()> {
+        let w = i64::from(self.width);
+        let whole = extent.floor_div(w) * Size::constant(w);
+        let rest = extent.clone() - whole.clone();
+        let most = self.size_max(&whole) as i64;
+        if most >= w {
+            let hi = self.size(&whole)?;
+            let lane = self.lane();
+            self.each(name, hi, Range::new(0, most - w), w, false, |e, c| body(e, c.plus(&lane, 1), true))?;
+        }
+        if rest.as_const() == Some(0) {
+            return Ok(());
+        }
+        let base = self.size_coord(&whole).expect("a rounded affine size is affine");
+        let n = self.size(&rest)?;
+        let lane = self.lane();
+        let outer = self.tail.replace(n);
+        let result = if rest.as_const().is_some() {
+            self.scoped(1.0, |e| body(e, base.plus(&lane, 1), false))
+        } else {
+            let mut result = Ok(());
+            let some = n.gt(self.k.int(0));
+            self.k.if_(some, || result = self.scoped(1.0, |e| body(e, base.plus(&lane, 1), false)));
+            result
+        };
+        self.tail = outer;
+        result
+    }
+
+    fn arg_extreme(&mut self, x: ValueId, axis: usize, kept: &[Coord], op: ArgOp) -> Lowered<Val<'k>> {
+        let shape = self.f.ty(x).shape.clone();
+        let dtype = compute(self.f.ty(x).dtype);
+        let held = if dtype == DType::Bool { DType::I32 } else { dtype };
+        let how = if op == ArgOp::Max { Combine::Max } else { Combine::Min };
+        let start = self.literal(how.identity(held), held);
+        let best = self.k.var("best", start);
+        let at_best = self.k.var("best_at", self.k.int_constant(0, DType::U32));
+        let tail = self.tail.take();
+        let hi = self.size(&shape[axis])?;
+        let most = self.size_max(&shape[axis]) as i64;
+        let result = self.each("k", hi, Range::new(0, (most - 1).max(0)), 1, false, |e, c| {
+            let mut at = kept.to_vec();
+            at[axis] = c.clone();
+            let value = e.element(x, &at, held)?;
+            let value = e.k.let_("candidate", value);
+            e.count(2.0, &at);
+            let better = match op {
+                ArgOp::Max => value.gt(best.get()),
+                ArgOp::Min => value.lt(best.get()),
+            };
+            // The first NaN wins, and nothing replaces it.
+            let better = if held.is_float() { (better | value.ne(value)) & best.get().eq(best.get()) } else { better };
+            let better = e.k.let_("better", better);
+            let ix = e.ix(&c);
+            at_best.set(better.select(ix.to_val(DType::U32), at_best.get()));
+            best.set(better.select(value, best.get()));
+            Ok(())
+        });
+        self.tail = tail;
+        result.map(|()| self.k.let_("position", at_best.get()))
+    }
+
+    /// One element (or vector of columns) of a matrix product.
+    fn dot(&mut self, v: ValueId, coords: &[Coord], transpose_a: bool, transpose_b: bool) -> Lowered<Val<'k>> {
+        let f = self.f;
+        let (a, b) = (f.node(v).inputs[0], f.node(v).inputs[1]);
+        let n = coords.len();
+        let vector = self.is_vector(coords);
+        if vector && (transpose_b || self.is_vector(&coords[..n - 1])) {
+            // Rows of b are contiguous along the inner axis: one column at a time, vectors along k.
+            return self.each_lane(coords, |e, c| e.emit(v, c));
+        }
+        let ta = f.ty(a);
+        let inner = ta.shape[if transpose_a { n - 2 } else { n - 1 }].clone();
+        let acc = compute(ta.dtype);
+        let along = !vector && !transpose_a && transpose_b;
+        let place = |c: &Coord, row: &Coord, flip: bool| {
+            let mut at = coords[..n - 2].to_vec();
+            at.extend(if flip { [c.clone(), row.clone()] } else { [row.clone(), c.clone()] });
+            at
+        };
+        let zero = self.literal(Literal::Int(0), acc);
+        let total = self.k.var("dot", if vector || along { zero.splat(self.width) } else { zero });
+        let tail = self.tail;
+        let mut step = |e: &mut Self, c: Coord, full: bool| {
+            let inner_tail = e.tail;
+            if vector {
+                e.tail = tail;
+            }
+            let x = e.emit(a, &place(&c, &coords[n - 2], transpose_a))?;
+            let y = e.emit(b, &place(&c, &coords[n - 1], !transpose_b))?;
+            let (x, y) = (x, if along && y.ty().lanes() == 1 { y.splat(e.width) } else { y });
+            let x = if x.ty().lanes() == y.ty().lanes() { x } else { x.splat(y.ty().lanes()) };
+            let mut product = x;
+            if !full {
+                product = e.mask_tail(product, zero);
+            }
+            let lanes = if vector || along { f64::from(e.width) } else { 1.0 };
+            e.work.flops += 2.0 * lanes * e.trips;
+            total.set(product.mad(y, total.get()));
+            e.tail = inner_tail;
+            Ok(())
+        };
+        if along {
+            self.tail = None;
+            let result = self.vector_loop("k", &inner, &mut step);
+            self.tail = tail;
+            result?;
+            let sum = total.get().hsum();
+            return Ok(self.k.let_("product", sum));
+        }
+        let hi = self.size(&inner)?;
+        let most = self.size_max(&inner) as i64;
+        self.each("k", hi, Range::new(0, (most - 1).max(0)), 1, false, |e, c| step(e, c, true))?;
+        Ok(self.k.let_("product", total.get()))
+    }
+}
+
+/// Result coordinates with a place for each reduced axis.
+fn expand(coords: &[Coord], axes: &[u32], keepdims: bool, rank: usize) -> Vec<Coord> {
+    if keepdims {
+        return coords.to_vec();
+    }
+    let mut rest = coords.iter();
+    (0..rank)
+        .map(|i| {
+            if axes.contains(&(i as u32)) {
+                Coord::constant(0)
+            } else {
+                rest.next().expect("every kept axis has a coordinate").clone()
+            }
+        })
+        .collect()
+}
