@@ -1,0 +1,527 @@
+//! The attention template: scaled dot-product attention of one or many queries with an online softmax.
+//!
+//! A task takes one key-value head and a block of queries of all query heads that share it. Keys come in chunks: scores
+//! of a chunk stand in group memory, the running maximum, sum and output are rescaled, and the chunk's values are
+//! added (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
+//! 2022). Scores are vectors over keys, so a key cache stored in panels is read without horizontal sums.
+
+use crate::lower::coord::Coord;
+use crate::lower::elementwise::compute;
+use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
+use crate::lower::map::{Built, store_all};
+use crate::lower::matmul::{push, spine, stored_value};
+use crate::lower::pull;
+use mlxc_ir::graph::{Function, Op, ValueId};
+use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Subgroup, Type, Val};
+use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Keys of a chunk.
+const CHUNK: i64 = 256;
+/// Query rows of a task, at most, when there is more than one query.
+const ROWS: i64 = 16;
+/// Rows of a register tile.
+const TILE: i64 = 4;
+
+/// The storage order in which scores read a key cache best.
+pub fn key_panels(profile: &TargetProfile) -> Layout {
+    Layout::Blocked { block: (profile.vector_bits / 32).clamp(4, 16), pair: 1 }
+}
+
+/// Builds the kernel of a region with one attention.
+///
+/// # Errors
+/// A refusal where the template does not fit.
+pub fn build(
+    f: &Function,
+    target: &Target<'_>,
+    region: &Region,
+    anchor: u32,
+    outputs: &[ValueId],
+    name: &str,
+) -> Lowered<Built> {
+    let k = KernelBuilder::new(name);
+    let (bindings, work) = emit_kernel(&k, f, target, region, anchor, outputs)?;
+    Ok(Built { kernel: k.finish(), bindings, work, template: "attention" })
+}
+
+/// Rows of the output that group memory holds.
+struct Rows<'k> {
+    at: Rc<RefCell<Vec<Coord>>>,
+    row: Rc<RefCell<Option<Coord>>>,
+    memory: Group<'k>,
+    scale: Rc<RefCell<Option<Val<'k>>>>,
+}
+
+impl<'k> Anchor<'k> for Rows<'k> {
+    fn read(&self, e: &mut Emitter<'k, '_>, coords: &[Coord]) -> Lowered<Val<'k>> {
+        if coords[..3] != self.at.borrow()[..] {
+            return Err(Refusal::new("rows", "a row of the attention's output is read by another row"));
+        }
+        let vector = e.is_vector(coords);
+        let base = e.base(coords);
+        if vector && base[3].plus(&e.lane(), 1) != coords[3] {
+            return e.each_lane(coords, |e, c| self.read(e, c));
+        }
+        let row = self.row.borrow().clone().expect("rows are read inside the row loop");
+        let at = [e.ix(&row), e.ix(&base[3])];
+        let place = self.memory.at(at);
+        let raw = if vector { place.vec(e.width).load() } else { place.load() };
+        let scale = self.scale.borrow().expect("rows are read after they are finished");
+        Ok(e.k.let_("attended", raw * scale))
+    }
+}
+
+/// Extents and choices of one attention.
+struct Plan {
+    q: ValueId,
+    k: ValueId,
+    v: ValueId,
+    mask: Option<ValueId>,
+    offset: Option<ValueId>,
+    causal: bool,
+    scale: f64,
+    queries: Size,
+    keys: Size,
+    d: i64,
+    dv: i64,
+    group: i64,
+    /// Queries of a task.
+    block: i64,
+    rows: i64,
+    tile: i64,
+    chunk: i64,
+    acc: DType,
+}
+
+fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Plan> {
+    let node = &f.nodes[anchor as usize];
+    let Op::Sdpa { scale, causal, mask, offset } = &node.op else {
+        return Err(Refusal::new("anchor", "the anchor is no attention"));
+    };
+    let (q, k, v) = (node.inputs[0], node.inputs[1], node.inputs[2]);
+    let extent = |v: ValueId, i: usize| f.ty(v).shape[i].clone();
+    let constant = |s: Size| s.as_const().ok_or_else(|| Refusal::new("symbolic", "a head's extent is symbolic"));
+    let (heads, shared) = (constant(extent(q, 1))?, constant(extent(k, 1))?);
+    let (d, dv) = (constant(extent(q, 3))?, constant(extent(v, 3))?);
+    let group = heads / shared;
+    let queries = extent(q, 2);
+    let one = queries.as_const() == Some(1);
+    let block = if one { 1 } else { (ROWS / group).max(1) };
+    let rows = group * block;
+    let tile = (1..=TILE).rev().find(|t| rows % t == 0).unwrap_or(1);
+    let keys = extent(k, 2);
+    let lanes = i64::from(e.width);
+    let most = e.size_max(&keys) as i64;
+    let chunk = CHUNK.min((most + lanes - 1) / lanes * lanes).max(lanes);
+    Ok(Plan {
+        q,
+        k,
+        v,
+        mask: mask.then(|| node.inputs[3]),
+        offset: offset.then(|| node.inputs[node.inputs.len() - 1]),
+        causal: *causal,
+        scale: scale.get(),
+        queries,
+        keys,
+        d,
+        dv,
+        group,
+        block,
+        rows,
+        tile,
+        chunk,
+        acc: compute(node.types[0].dtype),
+    })
+}
+
+/// Group memory of a task.
+struct Memory<'k> {
+    query: Group<'k>,
+    scores: Group<'k>,
+    output: Group<'k>,
+    most: Group<'k>,
+    sum: Group<'k>,
+}
+
+/// Where the task is.
+struct Task<'k> {
+    batch: Coord,
+    head: Coord,
+    first: Coord,
+    /// Position of query 0 among the keys.
+    offset: Coord,
+    /// Keys any query of the task sees.
+    seen: Ix<'k>,
+}
+
+fn emit_kernel<'k>(
+    k: &'k KernelBuilder,
+    f: &Function,
+    target: &Target<'_>,
+    region: &Region,
+    anchor: u32,
+    outputs: &[ValueId],
+) -> Lowered<(Vec<Binding>, Work)> {
+    let mut e = Emitter::new(k, f, target, region);
+    let p = plan(f, &e, anchor)?;
+    let paths: Vec<Vec<ValueId>> = outputs
+        .iter()
+        .map(|v| spine(f, region, ValueId::of(anchor as usize), stored_value(f, *v)))
+        .collect::<Lowered<_>>()?;
+    let (batch, shared) = (f.ty(p.k).shape[0].clone(), f.ty(p.k).shape[1].clone());
+    let blocks = p.queries.ceil_div(p.block);
+    let extents = [batch, shared, blocks];
+    let most: Vec<i64> = extents.iter().map(|s| e.size_max(s) as i64).collect();
+    let grid: Vec<Ix<'k>> = extents.iter().map(|s| e.size(s)).collect::<Lowered<_>>()?;
+    let grid: Vec<(&str, Ix<'k>)> = ["b", "h", "q"].into_iter().zip(grid).collect();
+    let mut result = Ok(());
+    k.phase("heads", &grid, 1, Subgroup::None, |ix| {
+        let wide = |n: i64| (n + i64::from(e.width) - 1) / i64::from(e.width) * i64::from(e.width);
+        let m = Memory {
+            query: k.group("query", p.acc, &[p.rows, wide(p.d)]),
+            scores: k.group("scores", p.acc, &[p.rows, p.chunk]),
+            output: k.group("output", p.acc, &[p.rows, wide(p.dv)]),
+            most: k.group("most", p.acc, &[p.rows]),
+            sum: k.group("sum", p.acc, &[p.rows]),
+        };
+        let axes: Vec<Coord> = (0..3).map(|i| e.index(ix[i], Range::new(0, (most[i] - 1).max(0)), 1)).collect();
+        let trips = most.iter().product::<i64>() as f64;
+        result = e.scoped(trips, |e| {
+            let task = begin(e, &p, axes)?;
+            load_queries(e, &p, &m, &task)?;
+            chunks(e, &p, &m, &task)?;
+            finish(e, &p, &m, &task, anchor, outputs, &paths)
+        });
+    });
+    result?;
+    Ok(e.finish())
+}
+
+fn begin<'k>(e: &mut Emitter<'k, '_>, p: &Plan, axes: Vec<Coord>) -> Lowered<Task<'k>> {
+    let [batch, head, block]: [Coord; 3] = axes.try_into().expect("the grid has three axes");
+    let first = block.scale(p.block);
+    let offset = match p.offset {
+        Some(v) => e.window_start(v, &p.keys, &p.queries)?,
+        None => {
+            let lead = p.keys.clone() - p.queries.clone();
+            if p.causal && lead.bounds(&e.f.ranges()).lo < 0 {
+                return Err(Refusal::new("causal", "there may be more queries than keys"));
+            }
+            e.size_coord(&lead).ok_or_else(|| Refusal::new("symbolic-product", "keys less queries is not affine"))?
+        }
+    };
+    let (queries, keys) = (e.size(&p.queries)?, e.size(&p.keys)?);
+    let start = e.ix(&offset);
+    let seen = if p.causal {
+        let last = e.ix(&first.offset(p.block));
+        start + last.min(queries)
+    } else if p.offset.is_some() {
+        start + queries
+    } else {
+        keys
+    };
+    let seen = e.k.let_index("seen", seen);
+    Ok(Task { batch, head, first, offset, seen })
+}
+
+/// A loop over the rows of the task: row number, query head, and query within the block.
+fn each_row<'k>(
+    e: &mut Emitter<'k, '_>,
+    p: &Plan,
+    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord, Coord, Coord) -> Lowered<()>,
+) -> Lowered<()> {
+    let (block, group) = (e.k.int(p.block), e.k.int(p.group));
+    e.each("i", block, Range::new(0, p.block - 1), 1, false, |e, i| {
+        e.each("g", group, Range::new(0, p.group - 1), 1, false, |e, g| body(e, i.scale(p.group).plus(&g, 1), g, i))
+    })
+}
+
+fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>) -> Lowered<()> {
+    let k = e.k;
+    each_row(e, p, &mut |e, row, g, i| {
+        let r = e.ix(&row);
+        m.most.at([r]).store(k.constant(f64::from(f32::MIN), p.acc));
+        m.sum.at([r]).store(k.constant(0.0, p.acc));
+        let width = e.width;
+        e.vector_loop("d", &Size::constant(p.dv), &mut |e, c, _| {
+            let d = e.base(&[c])[0].clone();
+            let at = [r, e.ix(&d)];
+            m.output.at(at).vec(width).store(k.constant(0.0, p.acc).splat(width));
+            Ok(())
+        })?;
+        let query = task.first.plus(&i, 1);
+        let head = task.head.scale(p.group).plus(&g, 1);
+        let mut load = |e: &mut Emitter<'k, '_>| {
+            e.vector_loop("d", &Size::constant(p.d), &mut |e, c, _| {
+                let x = e.emit(p.q, &[task.batch.clone(), head.clone(), query.clone(), c.clone()])?;
+                let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
+                let d = e.base(&[c])[0].clone();
+                let at = [r, e.ix(&d)];
+                m.query.at(at).vec(width).store(x * p.scale);
+                Ok(())
+            })
+        };
+        if p.block == 1 && p.queries.as_const() == Some(1) {
+            return load(e);
+        }
+        let (s, n) = (e.ix(&query), e.size(&p.queries)?);
+        let mut result = Ok(());
+        k.if_else(
+            s.lt(n),
+            || result = e.scoped(1.0, &mut load),
+            || {
+                k.for_("d", k.int(0), k.int((p.d + i64::from(width) - 1) / i64::from(width)), 1, false, |d| {
+                    let zero = k.constant(0.0, p.acc).splat(width);
+                    m.query.at([r, d * i64::from(width)]).vec(width).store(zero);
+                });
+            },
+        );
+        result
+    })
+}
+
+fn chunks<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>) -> Lowered<()> {
+    let most_keys = e.size_max(&p.keys) as i64;
+    let count = (most_keys + p.chunk - 1) / p.chunk;
+    let n = task.seen.ceil_div(p.chunk);
+    e.each("chunk", n, Range::new(0, (count - 1).max(0)), 1, false, |e, c| {
+        let base = c.scale(p.chunk);
+        let first = e.ix(&base);
+        let here = e.k.let_index("here", (task.seen - first).min(e.k.int(p.chunk)));
+        scores(e, p, m, task, &base, here)?;
+        softmax(e, p, m, here);
+        values(e, p, m, task, &base, here)
+    })
+}
+
+/// Scores of a chunk, hidden keys at minus infinity.
+fn scores<'k>(
+    e: &mut Emitter<'k, '_>,
+    p: &Plan,
+    m: &Memory<'k>,
+    task: &Task<'k>,
+    base: &Coord,
+    here: Ix<'k>,
+) -> Lowered<()> {
+    let k = e.k;
+    let lanes = i64::from(e.width);
+    let vectors = here.ceil_div(lanes);
+    let most = p.chunk / lanes;
+    let panels = matches!(e.layout(e.home(p.k)), Layout::Blocked { .. });
+    e.each("j", vectors, Range::new(0, most - 1), 1, false, |e, j| {
+        let key = base.plus(&j, lanes);
+        // A panel is padded to whole vectors; other keys end where the keys end.
+        let exact = panels || p.keys.as_const().is_some_and(|n| n % lanes == 0);
+        if !exact {
+            let (at, n) = (e.ix(&key), e.size(&p.keys)?);
+            e.tail = Some((n - at).min(k.int(lanes)));
+        }
+        let keys = key.plus(&e.lane(), 1);
+        let tiles = k.int(p.rows / p.tile);
+        let result = e.each("t", tiles, Range::new(0, p.rows / p.tile - 1), 1, false, |e, t| {
+            let acc = k.reg("score", Type::vector(p.acc, e.width), &[p.tile as u32], Some(k.constant(0.0, p.acc)));
+            let d = k.int(p.d);
+            let row = e.ix(&t.scale(p.tile));
+            e.each("d", d, Range::new(0, p.d - 1), 1, false, |e, d| {
+                let x = e.emit(p.k, &[task.batch.clone(), task.head.clone(), keys.clone(), d.clone()])?;
+                let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
+                let x = k.let_("key", x);
+                let d = e.ix(&d);
+                e.work.dot_flops += 2.0 * (lanes * p.tile) as f64 * e.trips;
+                k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {
+                    let q = m.query.at([row + i, d]).load().splat(x.ty().lanes());
+                    acc.set([i], q.mad(x, acc.get([i])));
+                });
+                Ok(())
+            })?;
+            let mut result = Ok(());
+            for i in 0..p.tile {
+                let raw = acc.get([k.int(i)]);
+                match hide(e, p, task, &t.scale(p.tile).offset(i), &keys, raw) {
+                    Ok(v) => {
+                        let at = [row + i, e.ix(&j.scale(lanes))];
+                        m.scores.at(at).vec(e.width).store(v);
+                    }
+                    Err(r) => result = Err(r),
+                }
+            }
+            result
+        });
+        e.tail = None;
+        result
+    })
+}
+
+/// Applies the causal limit, the live length and the mask to a vector of scores.
+fn hide<'k>(
+    e: &mut Emitter<'k, '_>,
+    p: &Plan,
+    task: &Task<'k>,
+    row: &Coord,
+    keys: &Coord,
+    raw: Val<'k>,
+) -> Lowered<Val<'k>> {
+    let k = e.k;
+    let width = e.width;
+    let (i, g) = e.space.div_rem(row, p.group);
+    let query = task.first.plus(&i, 1);
+    let mut score = raw;
+    if let Some(mask) = p.mask {
+        // Rows past the last query repeat it: their scores are not used.
+        let head = task.head.scale(p.group).plus(&g, 1);
+        let most = e.size_max(&p.queries) as i64 - 1;
+        let clamped = {
+            let (s, n) = (e.ix(&query), e.size(&p.queries)?);
+            e.index(s.min(n - 1), Range::new(0, most.max(0)), 1)
+        };
+        let scores = [e.f.ty(p.q).shape[0].clone(), e.f.ty(p.q).shape[1].clone(), p.queries.clone(), p.keys.clone()];
+        let at = [task.batch.clone(), head, clamped, keys.clone()];
+        let at = pull::broadcast(&e.f.ty(mask).shape.clone(), &scores, &at);
+        // Mask loads end where the keys end, whatever the storage order of the keys.
+        let outer = e.tail;
+        if p.keys.as_const().is_none_or(|n| n % i64::from(width) != 0) {
+            let (first, n) = (e.base(std::slice::from_ref(keys))[0].clone(), e.size(&p.keys)?);
+            e.tail = Some((n - e.ix(&first)).min(k.int(i64::from(width))));
+        }
+        let value = e.emit(mask, &at)?;
+        e.tail = outer;
+        let value = if value.ty().lanes() == 1 { value.splat(width) } else { value };
+        score = if value.dtype() == DType::Bool {
+            // Finite, so that a row with every key masked stays defined: the mean, as in MLX.
+            value.select(score, k.constant(-1e38, p.acc).splat(width))
+        } else {
+            score + value
+        };
+    }
+    let first = e.base(std::slice::from_ref(keys))[0].clone();
+    let number = e.ix(&first).to_val(DType::I32).splat(width) + k.table(Type::vector(DType::I32, width), |l| l);
+    let last = if p.causal {
+        let own = task.offset.plus(&query, 1);
+        let own = e.ix(&own);
+        own.min(task.seen - 1)
+    } else {
+        task.seen - 1
+    };
+    let visible = number.le(last.to_val(DType::I32).splat(width));
+    Ok(visible.select(score, k.constant(f64::NEG_INFINITY, p.acc).splat(width)))
+}
+
+/// Turns a chunk's scores into weights and rescales what was summed before.
+fn softmax<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, here: Ix<'k>) {
+    let k = e.k;
+    let lanes = i64::from(e.width);
+    let width = e.width;
+    let vectors = here.ceil_div(lanes);
+    e.work.flops += 22.0 * (p.rows * p.chunk) as f64 * e.trips;
+    k.for_("r", k.int(0), k.int(p.rows), 1, false, |r| {
+        let old = k.let_("old", m.most.at([r]).load());
+        let peak = k.var("peak", old.splat(width));
+        k.for_("j", k.int(0), vectors, 1, false, |j| {
+            peak.set(m.scores.at([r, j * lanes]).vec(width).load().max(peak.get()));
+        });
+        let new = k.let_("new", peak.get().hmax());
+        let total = k.var("total", k.constant(0.0, p.acc).splat(width));
+        k.for_("j", k.int(0), vectors, 1, false, |j| {
+            let place = m.scores.at([r, j * lanes]).vec(width);
+            let weight = k.let_("weight", (place.load() - new.splat(width)).exp());
+            m.scores.at([r, j * lanes]).vec(width).store(weight);
+            total.set(total.get() + weight);
+        });
+        let shrink = k.let_("shrink", (old - new).exp());
+        let sum = k.let_("sum_new", m.sum.at([r]).load() * shrink + total.get().hsum());
+        m.sum.at([r]).store(sum);
+        m.most.at([r]).store(new);
+        k.for_("d", k.int(0), k.int((p.dv + lanes - 1) / lanes), 1, false, |d| {
+            let scaled = k.let_("scaled", m.output.at([r, d * lanes]).vec(width).load() * shrink.splat(width));
+            m.output.at([r, d * lanes]).vec(width).store(scaled);
+        });
+    });
+}
+
+/// Adds the chunk's values, weighted.
+fn values<'k>(
+    e: &mut Emitter<'k, '_>,
+    p: &Plan,
+    m: &Memory<'k>,
+    task: &Task<'k>,
+    base: &Coord,
+    here: Ix<'k>,
+) -> Lowered<()> {
+    let k = e.k;
+    let width = e.width;
+    let tiles = k.int(p.rows / p.tile);
+    e.each("t", tiles, Range::new(0, p.rows / p.tile - 1), 1, false, |e, t| {
+        let row = e.ix(&t.scale(p.tile));
+        e.vector_loop("d", &Size::constant(p.dv), &mut |e, c, _| {
+            let d = e.base(std::slice::from_ref(&c))[0].clone();
+            let d = e.ix(&d);
+            let acc = k.reg("sum", Type::vector(p.acc, width), &[p.tile as u32], None);
+            k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {
+                acc.set([i], m.output.at([row + i, d]).vec(width).load());
+            });
+            e.each("j", here, Range::new(0, p.chunk - 1), 1, false, |e, j| {
+                let key = base.plus(&j, 1);
+                let x = e.emit(p.v, &[task.batch.clone(), task.head.clone(), key, c.clone()])?;
+                let x = if x.ty().lanes() == 1 { x.splat(width) } else { x };
+                let x = k.let_("value", x);
+                let j = e.ix(&j);
+                e.work.dot_flops += 2.0 * (i64::from(width) * p.tile) as f64 * e.trips;
+                k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {
+                    let weight = m.scores.at([row + i, j]).load().splat(width);
+                    acc.set([i], weight.mad(x, acc.get([i])));
+                });
+                Ok(())
+            })?;
+            k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {
+                m.output.at([row + i, d]).vec(width).store(acc.get([i]));
+            });
+            Ok(())
+        })
+    })
+}
+
+/// Divides by the sums and stores what is fused after the attention.
+fn finish<'k>(
+    e: &mut Emitter<'k, '_>,
+    p: &Plan,
+    m: &Memory<'k>,
+    task: &Task<'k>,
+    anchor: u32,
+    outputs: &[ValueId],
+    paths: &[Vec<ValueId>],
+) -> Lowered<()> {
+    let k = e.k;
+    let rows = Rows { at: Rc::default(), row: Rc::default(), memory: m.output, scale: Rc::default() };
+    let (at, current, scale) = (rows.at.clone(), rows.row.clone(), rows.scale.clone());
+    e.set_anchor(ValueId::of(anchor as usize), Rc::new(rows));
+    each_row(e, p, &mut |e, row, g, i| {
+        let query = task.first.plus(&i, 1);
+        let head = task.head.scale(p.group).plus(&g, 1);
+        let place = vec![task.batch.clone(), head, query.clone()];
+        *at.borrow_mut() = place.clone();
+        *current.borrow_mut() = Some(row.clone());
+        let mut store = |e: &mut Emitter<'k, '_>| {
+            let r = e.ix(&row);
+            let sum = m.sum.at([r]).load();
+            *scale.borrow_mut() = Some(k.let_("inverse", k.constant(1.0, p.acc) / sum));
+            e.vector_loop("d", &Size::constant(p.dv), &mut |e, c, _| {
+                let mut start = place.clone();
+                start.push(c);
+                for (v, path) in outputs.iter().zip(paths) {
+                    let at = push(e, path, &start)?;
+                    store_all(e, &[*v], &at)?;
+                }
+                Ok(())
+            })
+        };
+        if p.queries.as_const() == Some(1) {
+            return store(e);
+        }
+        let (s, n) = (e.ix(&query), e.size(&p.queries)?);
+        let mut result = Ok(());
+        k.if_(s.lt(n), || result = e.scoped(1.0, &mut store));
+        result
+    })
+}
