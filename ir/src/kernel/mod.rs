@@ -54,10 +54,14 @@
 mod build;
 mod index;
 mod names;
+mod parse;
+mod print;
 mod scalar;
 mod types;
 mod walk;
 
 pub use build::{Axes, Buf, Group, Ix, KernelBuilder, PlaceRef, Reg, Val, Var};
 pub use index::{Builtin, Index, IndexArena};
+pub use parse::parse;
+pub use print::{print, print_index};
 pub use types::*;

@@ -86,3 +86,59 @@ fn odd_f32(v: f64) -> f32 {
     // The neighbour on v's side of an even value is odd.
     f32::from_bits(if away { bits + 1 } else { bits - 1 })
 }
+
+/// The NaN that prints as `nan`.
+pub(super) const fn quiet_nan(dtype: DType) -> u64 {
+    match dtype {
+        DType::F16 => 0x7e00,
+        DType::BF16 => 0x7fc0,
+        DType::F32 => 0x7fc0_0000,
+        _ => 0x7ff8_0000_0000_0000,
+    }
+}
+
+/// A decimal or hexadecimal float literal, rounded to nearest even; `None` if it is malformed, if a hexadecimal
+/// one has more than 53 significant bits, or if it overflows.
+pub(super) fn parse_float(dtype: DType, text: &str, negative: bool) -> Option<u64> {
+    let sign = if negative { -1.0 } else { 1.0 };
+    let bits = match text.strip_prefix("0x") {
+        Some(hex) => from_f64(dtype, sign * hex_float(hex)?),
+        None if dtype == DType::F32 => {
+            let v: f32 = text.parse().ok()?;
+            u64::from((v * sign as f32).to_bits())
+        }
+        None => from_f64(dtype, sign * text.parse::<f64>().ok()?),
+    };
+    to_f64(dtype, bits).is_finite().then_some(bits)
+}
+
+/// `1.8p-3` after its `0x`.
+fn hex_float(text: &str) -> Option<f64> {
+    let (digits, exponent) = match text.split_once(['p', 'P']) {
+        Some((d, e)) => (d, e.parse::<i32>().ok().filter(|e| e.abs() <= 2000)?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut mantissa = 0u64;
+    for d in whole.chars().chain(fraction.chars()) {
+        mantissa = mantissa.checked_mul(16)?.checked_add(u64::from(d.to_digit(16)?))?;
+    }
+    let exact = mantissa == 0 || 64 - mantissa.leading_zeros() - mantissa.trailing_zeros() <= 53;
+    let mut scale = exponent - 4 * i32::try_from(fraction.len()).ok()?;
+    if !exact {
+        return None;
+    }
+    let mut v = mantissa as f64;
+    while scale > 0 && v.is_finite() {
+        let step = scale.min(1000);
+        v *= 2f64.powi(step);
+        scale -= step;
+    }
+    // In small steps, so that no power underflows; only results below 2^-1022 round.
+    while scale < 0 && v != 0.0 {
+        let step = (-scale).min(1000);
+        v /= 2f64.powi(step);
+        scale += step;
+    }
+    Some(v)
+}
