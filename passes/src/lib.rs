@@ -1,3 +1,6 @@
 //! Passes from Graph IR to kernels and a memory plan.
 
+pub mod decompose;
 pub mod lower;
+pub mod partition;
+pub mod rewrite;

@@ -1,0 +1,253 @@
+//! Composite ops in terms of primitives.
+//!
+//! Users may write a norm or have one found; either way the kernels come from these primitives. Attention stays: it has
+//! a template. Norms and softmax compute in f32 whatever their dtype, as MLX's fast kernels do.
+
+use crate::rewrite::{Rewriter, remove_dead};
+use mlxc_ir::graph::{BinaryOp, Function, Literal, Node, Op, ReduceOp, TensorType, UnaryOp, ValueId};
+use mlxc_ir::{DType, Diagnostic, Location, Size};
+use std::sync::Arc;
+
+/// Replaces every norm, softmax and rotary embedding by primitives.
+///
+/// # Errors
+/// `MLXC0301` for a composite whose extents are not known.
+pub fn decompose(f: &Function) -> Result<Function, Diagnostic> {
+    let out = Rewriter::new(f).run(|r, _, node| {
+        let x = |r: &Rewriter<'_>, i: usize| r.map(node.inputs[i]);
+        let value = match &node.op {
+            Op::RmsNorm { eps } => {
+                let mut b = Chain { r, at: node.at.as_ref() };
+                let (input, weight) = (b.r.map(node.inputs[0]), node.inputs.get(1).map(|w| b.r.map(*w)));
+                rms_norm(&mut b, input, weight, eps.get())?
+            }
+            Op::LayerNorm { eps } => {
+                let mut b = Chain { r, at: node.at.as_ref() };
+                let operands: Vec<ValueId> = node.inputs.iter().map(|v| b.r.map(*v)).collect();
+                layer_norm(&mut b, &operands, eps.get())?
+            }
+            Op::Softmax => {
+                let input = x(r, 0);
+                softmax(&mut Chain { r, at: node.at.as_ref() }, input)?
+            }
+            Op::Rope { .. } => {
+                let operands: Vec<ValueId> = node.inputs.iter().map(|v| r.map(*v)).collect();
+                rope(&mut Chain { r, at: node.at.as_ref() }, node, &operands)?
+            }
+            _ => return Ok(None),
+        };
+        if let Some(name) = &node.name {
+            r.to.name(value, name.clone());
+        }
+        Ok(Some(vec![value]))
+    })?;
+    remove_dead(&out)
+}
+
+/// Appends ops at one source line.
+struct Chain<'a, 'f> {
+    r: &'a mut Rewriter<'f>,
+    at: Option<&'a Location>,
+}
+
+impl Chain<'_, '_> {
+    fn op(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId, Diagnostic> {
+        self.r.op(op, inputs, self.at)
+    }
+
+    fn ty(&self, v: ValueId) -> TensorType {
+        self.r.to.function().ty(v).clone()
+    }
+
+    fn cast(&mut self, v: ValueId, to: DType) -> Result<ValueId, Diagnostic> {
+        if self.ty(v).dtype == to { Ok(v) } else { self.op(Op::Cast(to), &[v]) }
+    }
+
+    fn unary(&mut self, op: UnaryOp, v: ValueId) -> Result<ValueId, Diagnostic> {
+        self.op(Op::Unary(op), &[v])
+    }
+
+    /// A binary op; the second operand is broadcast to the first.
+    fn binary(&mut self, op: BinaryOp, a: ValueId, b: ValueId) -> Result<ValueId, Diagnostic> {
+        let shape = self.ty(a).shape;
+        let b = if self.ty(b).shape == shape { b } else { self.op(Op::Broadcast { shape }, &[b])? };
+        self.op(Op::Binary(op), &[a, b])
+    }
+
+    fn full(&mut self, value: f64, like: ValueId) -> Result<ValueId, Diagnostic> {
+        let TensorType { dtype, shape } = self.ty(like);
+        self.op(Op::Full { value: Literal::float(value), dtype, shape }, &[])
+    }
+
+    fn with_scalar(&mut self, op: BinaryOp, a: ValueId, value: f64) -> Result<ValueId, Diagnostic> {
+        let b = self.full(value, a)?;
+        self.op(Op::Binary(op), &[a, b])
+    }
+
+    fn reduce_last(&mut self, op: ReduceOp, v: ValueId) -> Result<ValueId, Diagnostic> {
+        let axis = self.ty(v).rank() as u32 - 1;
+        self.op(Op::Reduce { op, axes: vec![axis], keepdims: true }, &[v])
+    }
+
+    fn mean_last(&mut self, v: ValueId) -> Result<ValueId, Diagnostic> {
+        let shape = self.ty(v).shape;
+        let n = &shape[shape.len() - 1];
+        let sum = self.reduce_last(ReduceOp::Sum, v)?;
+        match n.as_const() {
+            Some(n) => self.with_scalar(BinaryOp::Multiply, sum, 1.0 / n.max(1) as f64),
+            None => {
+                let n = self.op(Op::FromSize { size: n.clone(), dtype: self.ty(sum).dtype }, &[])?;
+                self.binary(BinaryOp::Divide, sum, n)
+            }
+        }
+    }
+}
+
+/// The type norms are computed in.
+fn wide(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+fn rms_norm(b: &mut Chain<'_, '_>, x: ValueId, weight: Option<ValueId>, eps: f64) -> Result<ValueId, Diagnostic> {
+    let dtype = b.ty(x).dtype;
+    let w = wide(dtype);
+    let x = b.cast(x, w)?;
+    let squares = b.unary(UnaryOp::Square, x)?;
+    let mean = b.mean_last(squares)?;
+    let shifted = b.with_scalar(BinaryOp::Add, mean, eps)?;
+    let scale = b.unary(UnaryOp::Rsqrt, shifted)?;
+    let mut y = b.binary(BinaryOp::Multiply, x, scale)?;
+    if let Some(weight) = weight {
+        let weight = b.cast(weight, w)?;
+        y = b.binary(BinaryOp::Multiply, y, weight)?;
+    }
+    b.cast(y, dtype)
+}
+
+fn layer_norm(b: &mut Chain<'_, '_>, operands: &[ValueId], eps: f64) -> Result<ValueId, Diagnostic> {
+    let dtype = b.ty(operands[0]).dtype;
+    let w = wide(dtype);
+    let x = b.cast(operands[0], w)?;
+    let mean = b.mean_last(x)?;
+    let centred = b.binary(BinaryOp::Subtract, x, mean)?;
+    let squares = b.unary(UnaryOp::Square, centred)?;
+    let variance = b.mean_last(squares)?;
+    let shifted = b.with_scalar(BinaryOp::Add, variance, eps)?;
+    let scale = b.unary(UnaryOp::Rsqrt, shifted)?;
+    let mut y = b.binary(BinaryOp::Multiply, centred, scale)?;
+    for (i, operand) in operands[1..].iter().enumerate() {
+        let operand = b.cast(*operand, w)?;
+        y = b.binary(if i == 0 { BinaryOp::Multiply } else { BinaryOp::Add }, y, operand)?;
+    }
+    b.cast(y, dtype)
+}
+
+fn softmax(b: &mut Chain<'_, '_>, x: ValueId) -> Result<ValueId, Diagnostic> {
+    let dtype = b.ty(x).dtype;
+    let x = b.cast(x, wide(dtype))?;
+    let most = b.reduce_last(ReduceOp::Max, x)?;
+    let shifted = b.binary(BinaryOp::Subtract, x, most)?;
+    let powers = b.unary(UnaryOp::Exp, shifted)?;
+    let sum = b.reduce_last(ReduceOp::Sum, powers)?;
+    let y = b.binary(BinaryOp::Divide, powers, sum)?;
+    b.cast(y, dtype)
+}
+
+/// `x * cos + partner * sin` with the sign of the half, from tables over every position the offset may take.
+fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<ValueId, Diagnostic> {
+    let Op::Rope { dims, traditional, base, scale } = &node.op else { unreachable!("called for rope") };
+    let f = b.r.to.function();
+    let (x, offset) = (operands[0], operands[1]);
+    let ty = f.ty(x).clone();
+    let rank = ty.rank();
+    let half = i64::from(*dims / 2);
+    let queries = ty.shape[rank - 2].clone();
+    let ranges = f.ranges();
+    let last_offset = match f.param_of(offset).map(|p| p.role) {
+        Some(mlxc_ir::graph::Role::Scalar(id)) => ranges[id.0 as usize].hi,
+        _ => match &f.node(offset).op {
+            Op::Full { value, .. } => value.as_i64(),
+            _ => {
+                return Err(Diagnostic::new(301, "the offset of a rotary embedding has no bounds")
+                    .expected("a constant or an input declared with `scalar`")
+                    .found(f.value_name(offset)));
+            }
+        },
+    };
+    let positions = last_offset.saturating_add(queries.bounds(&ranges).hi).max(1);
+    let frequencies = match operands.get(2) {
+        Some(v) => match &f.node(*v).op {
+            Op::Constant(d) => d.bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
+            _ => {
+                return Err(Diagnostic::new(301, "the frequencies of a rotary embedding are not constant")
+                    .expected("a constant f32 tensor")
+                    .found(f.value_name(*v)));
+            }
+        },
+        // In f32, as checkpoints' own code computes them.
+        None => {
+            (0..half).map(|i| (1.0 / base.get().powf(2.0 * i as f64 / f64::from(*dims))) as f32).collect::<Vec<f32>>()
+        }
+    };
+    let table = |g: &dyn Fn(f64) -> f64| {
+        let mut bytes = Vec::with_capacity((positions * half * 4) as usize);
+        for p in 0..positions {
+            let p = (p as f64 * scale.get()) as f32;
+            for w in &frequencies {
+                bytes.extend((g(f64::from(p * w)) as f32).to_le_bytes());
+            }
+        }
+        let dense = mlxc_ir::graph::Dense { dtype: DType::F32, shape: vec![positions, half], bytes };
+        Op::Constant(Arc::new(dense))
+    };
+    let (cos, sin) = (table(&f64::cos), table(&f64::sin));
+    // [.., S, D] as [.., S, 2, half] (or [.., S, half, 2]): the partner is the other of two.
+    let pair_axis = if *traditional { rank } else { rank - 1 };
+    let mut split = ty.shape.clone();
+    split[rank - 1] = Size::constant(half);
+    split.insert(pair_axis, Size::constant(2));
+    let d = ty.shape[rank - 1].as_const().expect("inference wants a constant last axis");
+    let rotated = if d == i64::from(*dims) { x } else { last_slice(b, x, 0, i64::from(*dims))? };
+    let pairs = b.op(Op::Reshape { shape: split.clone() }, &[rotated])?;
+    let pairs = b.cast(pairs, wide(ty.dtype))?;
+    let partner = b.op(Op::Reverse { axes: vec![pair_axis as u32] }, &[pairs])?;
+    let window = |b: &mut Chain<'_, '_>, op: Op| -> Result<ValueId, Diagnostic> {
+        let t = b.op(op, &[])?;
+        let rows = Op::DynamicSlice { axes: vec![0], sizes: vec![queries.clone(), Size::constant(half)] };
+        let t = b.op(rows, &[t, offset])?;
+        let mut shape = vec![queries.clone(), Size::constant(half)];
+        shape.insert(pair_axis + 1 - rank + 1, Size::constant(1));
+        let t = b.op(Op::Reshape { shape }, &[t])?;
+        let t = b.op(Op::Broadcast { shape: split.clone() }, &[t])?;
+        b.cast(t, wide(ty.dtype))
+    };
+    let (cos, sin) = (window(b, cos)?, window(b, sin)?);
+    // -1 for the first of a pair, 1 for the second.
+    let side = b.op(Op::Iota { dtype: wide(ty.dtype), shape: split.clone(), axis: pair_axis as u32 }, &[])?;
+    let side = b.with_scalar(BinaryOp::Multiply, side, 2.0)?;
+    let sign = b.with_scalar(BinaryOp::Subtract, side, 1.0)?;
+    let near = b.binary(BinaryOp::Multiply, pairs, cos)?;
+    let far = b.binary(BinaryOp::Multiply, partner, sin)?;
+    let far = b.binary(BinaryOp::Multiply, far, sign)?;
+    let sum = b.binary(BinaryOp::Add, near, far)?;
+    let sum = b.cast(sum, ty.dtype)?;
+    let mut shape = ty.shape.clone();
+    shape[rank - 1] = Size::constant(i64::from(*dims));
+    let out = b.op(Op::Reshape { shape }, &[sum])?;
+    if d == i64::from(*dims) {
+        return Ok(out);
+    }
+    let rest = last_slice(b, x, i64::from(*dims), d)?;
+    b.op(Op::Concat { axis: rank as u32 - 1 }, &[out, rest])
+}
+
+fn last_slice(b: &mut Chain<'_, '_>, x: ValueId, from: i64, to: i64) -> Result<ValueId, Diagnostic> {
+    let shape = b.ty(x).shape;
+    let last = shape.len() - 1;
+    let mut start = vec![Size::constant(0); shape.len()];
+    let mut stop = shape;
+    start[last] = Size::constant(from);
+    stop[last] = Size::constant(to);
+    let step = vec![1; start.len()];
+    b.op(Op::Slice { start, stop, step }, &[x])
+}

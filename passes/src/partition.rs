@@ -1,0 +1,444 @@
+//! Partition: which nodes become which kernel.
+//!
+//! Every node that computes starts alone; pairs of neighbours merge, the largest gain first, as long as one kernel
+//! of both exists and is cheaper than two. Whether it exists is answered by building it, and what it costs by the work the
+//! build counted: bytes over bandwidth, operations over rate, and the launch. A refused merge keeps its reason.
+
+use crate::lower::emit::{Refusal, Region, Target, home, is_free};
+use crate::lower::map::Built;
+use crate::lower::{attention, map, matmul};
+use mlxc_ir::graph::{Function, Op, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Nodes that become one kernel.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Nodes computed; free nodes and cheap producers may stand in several groups.
+    pub nodes: Region,
+    /// Values other groups or the caller need, in memory.
+    pub outputs: Vec<ValueId>,
+    /// The kernel.
+    pub built: Built,
+    /// Estimated seconds.
+    pub cost: f64,
+}
+
+/// Why two groups stayed apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// Names of the values of the producing side.
+    pub first: Vec<String>,
+    /// Names of the values of the consuming side.
+    pub second: Vec<String>,
+    /// Stable code: a lowering refusal's, `cycle` or `cost`.
+    pub code: String,
+    /// A sentence.
+    pub text: String,
+}
+
+/// The kernels of a function, in an order that respects their data.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Groups, producers first.
+    pub groups: Vec<Group>,
+    /// Merges that were tried and refused.
+    pub refused: Vec<Refused>,
+}
+
+/// Splits a function into kernels.
+///
+/// # Errors
+/// A refusal where a single node has no kernel at all.
+pub fn partition(f: &Function, target: &Target<'_>, fuse: bool) -> Result<Partition, Refusal> {
+    let graph = Graph::new(f);
+    let mut search = Search { f, target, graph, groups: BTreeMap::new(), next: 0, refused: Vec::new() };
+    for n in search.graph.compute.clone() {
+        search.start(BTreeSet::from([n]))?;
+    }
+    if fuse {
+        search.grow(false);
+        search.recompute();
+        search.grow(true);
+    }
+    search.copies()?;
+    Ok(search.finish())
+}
+
+/// The value a root is stored as: a reshape only renames memory.
+pub fn stored_root(f: &Function, mut v: ValueId) -> ValueId {
+    while let Op::Reshape { .. } = f.node(v).op {
+        let x = f.node(v).inputs[0];
+        if is_free(&f.node(x).op) && !matches!(f.node(x).op, Op::Reshape { .. }) {
+            break;
+        }
+        v = x;
+    }
+    v
+}
+
+/// Data and order dependencies between computing nodes, free nodes looked through.
+struct Graph {
+    compute: Vec<u32>,
+    /// Computing nodes that read a node's value.
+    consumers: BTreeMap<u32, BTreeSet<u32>>,
+    /// Computing nodes whose values a node reads.
+    producers: BTreeMap<u32, BTreeSet<u32>>,
+    /// Nodes that read the state version a node replaces.
+    readers: BTreeMap<u32, BTreeSet<u32>>,
+    roots: BTreeSet<ValueId>,
+}
+
+impl Graph {
+    fn new(f: &Function) -> Self {
+        let mut live = vec![false; f.nodes.len()];
+        f.roots().for_each(|v| live[v.node as usize] = true);
+        for i in (0..f.nodes.len()).rev() {
+            if live[i] {
+                f.nodes[i].inputs.iter().for_each(|v| live[v.node as usize] = true);
+            }
+        }
+        let compute: Vec<u32> =
+            (0..f.nodes.len()).filter(|i| live[*i] && !is_free(&f.nodes[*i].op)).map(|i| i as u32).collect();
+        let mut consumers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        let mut producers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        // What each free node stands for: the computing nodes behind it.
+        let mut behind: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); f.nodes.len()];
+        let mut readers: BTreeMap<ValueId, Vec<u32>> = BTreeMap::new();
+        let mut params: Vec<BTreeSet<ValueId>> = vec![BTreeSet::new(); f.nodes.len()];
+        for i in 0..f.nodes.len() {
+            let node = &f.nodes[i];
+            let mut sources = BTreeSet::new();
+            let mut states = BTreeSet::new();
+            for v in &node.inputs {
+                sources.extend(behind[v.node as usize].iter().copied());
+                states.extend(params[v.node as usize].iter().copied());
+            }
+            if is_free(&node.op) {
+                behind[i] = sources;
+                if matches!(node.op, Op::Param(_)) {
+                    states.insert(ValueId::of(i));
+                }
+                params[i] = states;
+                continue;
+            }
+            behind[i] = BTreeSet::from([i as u32]);
+            // A version of a state is read through its own node.
+            params[i] = if home(f, ValueId::of(i)) == ValueId::of(i) {
+                BTreeSet::new()
+            } else {
+                BTreeSet::from([ValueId::of(i)])
+            };
+            if !live[i] {
+                continue;
+            }
+            for s in &sources {
+                consumers.entry(*s).or_default().insert(i as u32);
+            }
+            producers.entry(i as u32).or_default().extend(sources);
+            for v in states {
+                readers.entry(v).or_default().push(i as u32);
+            }
+        }
+        let mut replaced: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for i in &compute {
+            let v = ValueId::of(*i as usize);
+            if home(f, v) == v {
+                continue;
+            }
+            let old = f.node(v).inputs[0];
+            for r in readers.get(&old).into_iter().flatten().filter(|r| *r != i) {
+                replaced.entry(*i).or_default().insert(*r);
+            }
+        }
+        let roots = f.roots().map(|v| stored_root(f, v)).collect();
+        Graph { compute, consumers, producers, readers: replaced, roots }
+    }
+}
+
+struct Search<'a> {
+    f: &'a Function,
+    target: &'a Target<'a>,
+    graph: Graph,
+    groups: BTreeMap<u32, Group>,
+    next: u32,
+    refused: Vec<Refused>,
+}
+
+impl Search<'_> {
+    fn start(&mut self, nodes: Region) -> Result<(), Refusal> {
+        let group = self.try_group(nodes)?;
+        self.groups.insert(self.next, group);
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Values of the nodes that something outside needs.
+    fn outputs(&self, nodes: &Region) -> Vec<ValueId> {
+        nodes
+            .iter()
+            .filter(|n| {
+                self.graph.consumers.get(n).is_some_and(|c| c.iter().any(|c| !nodes.contains(c)))
+                    || self.graph.roots.contains(&ValueId::of(**n as usize))
+                    || home(self.f, ValueId::of(**n as usize)) != ValueId::of(**n as usize)
+            })
+            .map(|n| ValueId::of(*n as usize))
+            .collect()
+    }
+
+    fn try_group(&self, nodes: Region) -> Result<Group, Refusal> {
+        let outputs = self.outputs(&nodes);
+        let built = build(self.f, self.target, &nodes, &outputs)?;
+        let limits = &self.target.profile.limits;
+        if built.bindings.len() > limits.buffers as usize {
+            let text = format!("{} buffers exceed the target's {}", built.bindings.len(), limits.buffers);
+            return Err(Refusal::new("buffers", text));
+        }
+        let cost = cost(&built, self.target);
+        Ok(Group { nodes, outputs, built, cost })
+    }
+
+    /// Groups that must run before a group: those that store what it reads, and those that read a state it replaces.
+    fn before(&self, id: u32) -> BTreeSet<u32> {
+        let nodes = &self.groups[&id].nodes;
+        let all = |edges: &BTreeMap<u32, BTreeSet<u32>>| -> BTreeSet<u32> {
+            let needs = nodes.iter().filter_map(|n| edges.get(n)).flatten();
+            needs.filter(|n| !nodes.contains(n)).copied().collect()
+        };
+        let (data, reads) = (all(&self.graph.producers), all(&self.graph.readers));
+        let first =
+            |g: &Group| g.outputs.iter().any(|v| data.contains(&v.node)) || g.nodes.iter().any(|n| reads.contains(n));
+        self.groups.iter().filter(|(other, g)| **other != id && first(g)).map(|(other, _)| *other).collect()
+    }
+
+    /// True if a path leads from `from` to `to` through a third group.
+    fn indirect(&self, from: u32, to: u32) -> bool {
+        let mut stack: Vec<u32> = self.before(to).into_iter().filter(|g| *g != from).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(g) = stack.pop() {
+            if g == from {
+                return true;
+            }
+            if seen.insert(g) {
+                stack.extend(self.before(g));
+            }
+        }
+        false
+    }
+
+    fn reaches(&self, from: u32, to: u32) -> bool {
+        self.before(to).contains(&from) || self.indirect(from, to)
+    }
+
+    fn names(&self, group: u32) -> Vec<String> {
+        self.groups[&group].nodes.iter().map(|n| self.f.value_name(ValueId::of(*n as usize))).collect()
+    }
+
+    fn refuse(&mut self, a: u32, b: u32, code: &str, text: String) {
+        let refused = Refused { first: self.names(a), second: self.names(b), code: code.into(), text };
+        self.refused.push(refused);
+    }
+
+    /// The pairs worth trying: producers with consumers, or siblings that read one value.
+    fn pairs(&self, siblings: bool) -> BTreeSet<(u32, u32)> {
+        let mut out = BTreeSet::new();
+        if !siblings {
+            for id in self.groups.keys() {
+                out.extend(self.before(*id).into_iter().map(|p| (p, *id)));
+            }
+            return out;
+        }
+        let inputs = |g: &Group| -> BTreeSet<ValueId> {
+            let outputs: BTreeSet<ValueId> = g.outputs.iter().map(|v| home(self.f, *v)).collect();
+            g.built.bindings.iter().map(|b| b.value).filter(|v| !outputs.contains(v)).collect()
+        };
+        let ids: Vec<u32> = self.groups.keys().copied().collect();
+        for (i, a) in ids.iter().enumerate() {
+            let mine = inputs(&self.groups[a]);
+            for b in &ids[i + 1..] {
+                let shared = inputs(&self.groups[b]).intersection(&mine).any(|v| self.f.ty(*v).rank() > 0);
+                if shared && !self.reaches(*a, *b) && !self.reaches(*b, *a) {
+                    out.insert((*a, *b));
+                }
+            }
+        }
+        out
+    }
+
+    fn grow(&mut self, siblings: bool) {
+        let mut tried: BTreeMap<(u32, u32), Option<(Group, f64)>> = BTreeMap::new();
+        loop {
+            let pairs = self.pairs(siblings);
+            tried.retain(|p, _| pairs.contains(p));
+            for (a, b) in &pairs {
+                if !tried.contains_key(&(*a, *b)) {
+                    let merged = self.merge(*a, *b);
+                    tried.insert((*a, *b), merged);
+                }
+            }
+            let best = tried
+                .iter()
+                .filter_map(|(p, m)| m.as_ref().map(|(_, gain)| (*p, *gain)))
+                .max_by(|(p, x), (q, y)| x.total_cmp(y).then(q.cmp(p)));
+            let Some(((a, b), _)) = best else { return };
+            // A merge elsewhere may have closed a path since this pair was tried.
+            if !siblings && self.indirect(a, b) {
+                self.refuse(a, b, "cycle", "the merge would need its own result".into());
+                tried.insert((a, b), None);
+                continue;
+            }
+            let Some(Some((group, _))) = tried.remove(&(a, b)) else { return };
+            self.groups.remove(&a);
+            self.groups.remove(&b);
+            self.groups.insert(self.next, group);
+            self.next += 1;
+        }
+    }
+
+    fn merge(&mut self, a: u32, b: u32) -> Option<(Group, f64)> {
+        if self.indirect(a, b) {
+            self.refuse(a, b, "cycle", "the merge would need its own result".into());
+            return None;
+        }
+        let nodes: Region = self.groups[&a].nodes.union(&self.groups[&b].nodes).copied().collect();
+        match self.try_group(nodes) {
+            Err(r) => {
+                self.refuse(a, b, r.code, r.text);
+                None
+            }
+            Ok(group) => {
+                let apart = self.groups[&a].cost + self.groups[&b].cost;
+                let gain = apart - group.cost;
+                if gain > 0.0 {
+                    return Some((group, gain));
+                }
+                let us = |s: f64| s * 1e6;
+                let text = format!("one kernel would take {:.2} µs, two take {:.2} µs", us(group.cost), us(apart));
+                self.refuse(a, b, "cost", text);
+                None
+            }
+        }
+    }
+
+    /// Copies a producer into each of its consumers where that costs less than its memory.
+    fn recompute(&mut self) {
+        loop {
+            let ids: Vec<u32> = self.groups.keys().copied().collect();
+            let changed = ids.into_iter().any(|id| self.copy_into_consumers(id));
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    fn copy_into_consumers(&mut self, id: u32) -> bool {
+        let producer = self.groups[&id].clone();
+        let f = self.f;
+        let keeps = producer.outputs.iter().any(|v| self.graph.roots.contains(v) || home(f, *v) != *v)
+            || producer.nodes.iter().any(|n| !f.nodes[*n as usize].op.is_elementwise());
+        if keeps {
+            return false;
+        }
+        let consumers: Vec<u32> =
+            self.groups.keys().copied().filter(|g| *g != id && self.before(*g).contains(&id)).collect();
+        let mut merged = Vec::new();
+        let mut gain = producer.cost;
+        for c in &consumers {
+            let nodes: Region = self.groups[c].nodes.union(&producer.nodes).copied().collect();
+            let outputs = self.groups[c].outputs.clone();
+            let Ok(built) = build(f, self.target, &nodes, &outputs) else { return false };
+            let cost = cost(&built, self.target);
+            gain += self.groups[c].cost - cost;
+            merged.push(Group { nodes, outputs, built, cost });
+        }
+        if gain <= 0.0 || consumers.is_empty() {
+            return false;
+        }
+        self.groups.remove(&id);
+        for (c, group) in consumers.into_iter().zip(merged) {
+            self.groups.insert(c, group);
+        }
+        true
+    }
+
+    /// A root that no node computes (a view, a parameter, a constant) is copied into its own memory.
+    fn copies(&mut self) -> Result<(), Refusal> {
+        let free: Vec<ValueId> = self.graph.roots.iter().copied().filter(|v| is_free(&self.f.node(*v).op)).collect();
+        for v in free {
+            let nodes = BTreeSet::from([v.node]);
+            let built = map::build(self.f, self.target, &nodes, &[v], &format!("copy_{}", v.node))?;
+            let cost = cost(&built, self.target);
+            self.groups.insert(self.next, Group { nodes, outputs: vec![v], built, cost });
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Groups in dependency order, ties by their first node.
+    fn finish(self) -> Partition {
+        let mut left: Vec<(u32, u32)> =
+            self.groups.iter().map(|(id, g)| (g.nodes.last().copied().unwrap_or(0), *id)).collect();
+        left.sort_unstable();
+        let needs: BTreeMap<u32, BTreeSet<u32>> = self.groups.keys().map(|id| (*id, self.before(*id))).collect();
+        let mut done = BTreeSet::new();
+        let mut order = Vec::new();
+        while !left.is_empty() {
+            let at = left
+                .iter()
+                .position(|(_, id)| needs[id].iter().all(|p| done.contains(p)))
+                .expect("groups are acyclic: no merge closes a path");
+            let (_, id) = left.remove(at);
+            done.insert(id);
+            order.push(id);
+        }
+        let mut groups = self.groups;
+        let groups = order.into_iter().filter_map(|id| groups.remove(&id)).collect();
+        Partition { groups, refused: self.refused }
+    }
+}
+
+/// Estimated seconds of a kernel.
+pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
+    let r = &target.profile.rates;
+    built.work.bytes / r.copy_bytes
+        + built.work.flops / r.f32_flops
+        + built.work.dot_flops / r.f32_flops
+        + r.launch_seconds
+}
+
+/// Builds the kernel of a set of nodes with the template their anchor asks for.
+///
+/// # Errors
+/// A refusal where no template fits.
+pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[ValueId]) -> Result<Built, Refusal> {
+    let mut products = Vec::new();
+    let mut attentions = Vec::new();
+    for n in nodes {
+        match &f.nodes[*n as usize].op {
+            Op::Sdpa { .. } => attentions.push(*n),
+            Op::MatMul { .. } if has_panels(f, target, *n) => products.push(*n),
+            _ => {}
+        }
+    }
+    let name = name(f, nodes, outputs);
+    match (products.as_slice(), attentions.as_slice()) {
+        ([], []) => map::build(f, target, nodes, outputs, &name),
+        ([p], []) => matmul::build(f, target, nodes, *p, outputs, &name),
+        ([], [a]) => attention::build(f, target, nodes, *a, outputs, &name),
+        _ => Err(Refusal::new("anchors", "a kernel has one product or attention")),
+    }
+}
+
+fn has_panels(f: &Function, target: &Target<'_>, node: u32) -> bool {
+    matmul::weight_operand(f, node)
+        .is_some_and(|p| matches!(target.layouts.get(&p), Some(mlxc_ir::Layout::Blocked { .. })))
+}
+
+/// A kernel is named after its anchor, else its last output.
+fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
+    let anchor = nodes.iter().find(|n| matches!(f.nodes[**n as usize].op, Op::Sdpa { .. } | Op::MatMul { .. }));
+    let v = match anchor {
+        Some(n) => ValueId::of(*n as usize),
+        None => outputs.last().copied().unwrap_or(ValueId::of(0)),
+    };
+    crate::lower::emit::identifier(&f.value_name(v))
+}
