@@ -1,7 +1,7 @@
 //! The error function and its inverse.
 
 use super::exponential::exp_scaled;
-use super::logarithm::log1p;
+use super::logarithm::log;
 use super::{Compute, V};
 
 /// (erf x − x)/x in x², |x| ≤ 0.9375; relative error 2⁻²⁹·⁹.
@@ -59,9 +59,10 @@ pub(super) fn erf(m: &mut Compute<'_, '_>, x: V) -> V {
 }
 
 pub(super) fn erfinv(m: &mut Compute<'_, '_>, x: V) -> V {
-    let opposite = m.neg(x);
-    let square = m.mul(x, opposite);
-    let w = log1p(m, square);
+    // Either factor is exact where their product is small, unlike 1 − x².
+    let (left, right) = (m.sub(V::F32(1.0), x), m.add(x, V::F32(1.0)));
+    let product = m.mul(left, right);
+    let w = log(m, product);
     let w = m.neg(w);
     let centre = m.sub(w, V::F32(2.5));
     let edge = m.sqrt(w);

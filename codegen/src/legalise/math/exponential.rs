@@ -13,6 +13,8 @@ const LN2_LOW: f32 = 1.428_606_8e-6;
 /// Where eˣ becomes the smallest normal number, and where it overflows.
 const SMALLEST: f32 = -87.336_54;
 const LARGEST: f32 = 88.722_83;
+/// Where eˣ/2 overflows.
+const LARGEST_HALF: f32 = 89.415_985;
 const OVERFLOW: f32 = 88.722_84;
 
 /// (eʳ − 1 − r)/r², highest power first; relative error of eʳ 2⁻²⁸·¹.
@@ -68,9 +70,9 @@ pub(super) fn exp(m: &mut Compute<'_, '_>, x: V) -> V {
 
 /// eˣ/2 for x ≥ 0: finite as long as sinh x is.
 pub(super) fn half_exp(m: &mut Compute<'_, '_>, x: V) -> V {
-    let inside = m.min(x, V::F32(89.4));
+    let inside = m.min(x, V::F32(LARGEST_HALF));
     let usual = exp_scaled(m, inside, -1);
-    let within = m.le(x, V::F32(89.415_985));
+    let within = m.le(x, V::F32(LARGEST_HALF));
     let beyond = m.add(x, V::F32(f32::INFINITY));
     m.select(within, usual, beyond)
 }

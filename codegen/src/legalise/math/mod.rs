@@ -5,11 +5,14 @@
 //! |---|---|---|---|
 //! | `exp`, `exp2` | 1 | `sinh`, `cosh` | 2 |
 //! | `expm1` | 2 | `tanh` | 2 |
-//! | `log` | 1 | `asinh`, `acosh`, `atanh` | 4 |
-//! | `log2`, `log10`, `log1p` | 2 | `erf` | 2 |
-//! | `sin`, `cos` | 1 | `erfinv` | 4 |
-//! | `tan` | 3 | `pow` | 1 |
-//! | `asin`, `acos`, `atan` | 2 | `atan2` | 3 |
+//! | `log` | 1 | `asinh`, `acosh`, `atanh` | 2 |
+//! | `log2`, `log10`, `log1p` | 2 | `erf` | 1 |
+//! | `sin`, `cos` | 2 | `erfinv` | 4 |
+//! | `tan` | 4 | `pow` | 1 |
+//! | `asin` | 3 | `atan2` | 3 |
+//! | `acos`, `atan` | 2 | `rsqrt` | 2 |
+//!
+//! One more without `fma`.
 //!
 //! Results that would be subnormal may be 0. f64 has no implementation, except for `rsqrt`.
 
