@@ -1,1 +1,12 @@
 //! Legalisation and the writers that print Kernel IR.
+//!
+//! A template builds a kernel; [`legalise::legalise`] rewrites it for one target until every operation is one the
+//! target has; [`llvm::compile`] prints legal CPU kernels as machine code in a [`blob::CodeBlob`] that needs no
+//! linker.
+
+pub mod blob;
+#[cfg(have_llvm)]
+mod constant;
+pub mod legalise;
+pub mod llvm;
+pub mod profiles;

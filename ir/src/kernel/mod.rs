@@ -58,6 +58,7 @@ mod parse;
 mod print;
 mod scalar;
 mod types;
+mod verify;
 mod walk;
 
 pub use build::{Axes, Buf, Group, Ix, KernelBuilder, PlaceRef, Reg, Val, Var};
@@ -65,3 +66,4 @@ pub use index::{Builtin, Index, IndexArena};
 pub use parse::parse;
 pub use print::{print, print_index};
 pub use types::*;
+pub use verify::{Facts, verify};

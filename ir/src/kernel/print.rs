@@ -32,6 +32,13 @@ pub fn print_index(kernel: &Kernel, index: IndexId) -> String {
     p.out
 }
 
+/// The first line of one statement, for messages.
+pub(super) fn print_statement(kernel: &Kernel, stmt: &Stmt) -> String {
+    let mut p = Printer { k: kernel, out: String::new(), indent: 0 };
+    p.statement(stmt);
+    p.out.lines().next().unwrap_or_default().to_string()
+}
+
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ").trim().to_string()
 }
@@ -111,7 +118,10 @@ impl Printer<'_> {
             && by < 0
             && by != i64::MIN
         {
-            self.scaled(x, -by);
+            match by {
+                -1 => self.index(x, 4),
+                _ => self.scaled(x, -by),
+            }
             self.put(&format!(" <= {c}"));
             return;
         }

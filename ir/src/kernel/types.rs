@@ -317,7 +317,7 @@ pub enum Shape {
 }
 
 /// Elements of a buffer or group array: one index for each axis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The array.
     pub memory: Memory,

@@ -1,0 +1,204 @@
+//! The LLVM writer: legal CPU kernels to position-independent machine code.
+//!
+//! # Calling convention
+//!
+//! Phase `p` of kernel `k` becomes `k__p(record: *const u64, slot: *mut u8, lo: i64, hi: i64)`, which runs the
+//! tasks `lo..hi`. Tasks number the grid row-major, the last axis fastest. The record holds, a 64-bit word each: the
+//! address of every buffer in the kernel's order; every symbol; every argument (an index as `i64`, a scalar as
+//! its bits, zero-extended); the counters of the `serial` steps around the phase, outermost first. Buffers are
+//! 64-byte aligned at least and do not overlap. `slot` is 64-byte aligned memory of
+//! [`PhaseCode::group_bytes`] bytes that no other thread uses meanwhile.
+//!
+//! Which instructions a kernel may use was decided by `legalise`; nothing here asks for the target.
+
+use mlxc_ir::Diagnostic;
+use mlxc_ir::profile::TargetProfile;
+
+use crate::blob::CodeBlob;
+use crate::legalise::Legal;
+
+#[cfg(have_llvm)]
+mod expr;
+#[cfg(have_llvm)]
+mod machine;
+#[cfg(have_llvm)]
+mod memory;
+#[cfg(have_llvm)]
+mod phase;
+#[cfg(have_llvm)]
+mod stmt;
+#[cfg(have_llvm)]
+mod values;
+
+/// Choices of a compilation that do not change its result.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Threads to compile on, at least 1; the code does not depend on it.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    /// As many threads as the machine runs at once.
+    fn default() -> Self {
+        Options { threads: std::thread::available_parallelism().map_or(1, |n| n.get()) }
+    }
+}
+
+/// One compiled phase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhaseCode {
+    /// Name of the kernel.
+    pub kernel: String,
+    /// Name of the phase.
+    pub phase: String,
+    /// Name of the function in [`CpuCode::blob`].
+    pub symbol: String,
+    /// Bytes of group memory a worker needs to run it.
+    pub group_bytes: u64,
+}
+
+/// Compiled kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuCode {
+    /// The machine code of all phases.
+    pub blob: CodeBlob,
+    /// The phases of all kernels, in order.
+    pub phases: Vec<PhaseCode>,
+}
+
+/// Says whether this build can generate CPU code.
+///
+/// # Errors
+/// 0801 if no LLVM 22 was found when the crate was built, with what to install.
+pub fn available() -> Result<(), Diagnostic> {
+    if cfg!(have_llvm) {
+        return Ok(());
+    }
+    Err(Diagnostic::new(801, "this build has no CPU code generator")
+        .expected("LLVM 22, from `llvm-config-22` or the Rust toolchain")
+        .found(env!("MLXC_LLVM_FOUND"))
+        .note("install it with `apt install llvm-22-dev`, or set MLXC_LLVM_PREFIX, and build again"))
+}
+
+/// Kernels in one LLVM module. Fixed, so that the code is the same on any number of threads.
+#[cfg(have_llvm)]
+const CHUNK: usize = 4;
+
+/// Compiles kernels for the profile they are legal for.
+///
+/// # Errors
+/// 0801 without LLVM, 0802 if LLVM lacks the target or a kernel is legal for another one, 0803 if code needs a
+/// linker, 0804 and 0805 if LLVM rejects it.
+#[cfg(have_llvm)]
+pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) -> Result<CpuCode, Diagnostic> {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    available()?;
+    let target = target_of(profile)?;
+    for legal in kernels {
+        if legal.target() != target {
+            return Err(Diagnostic::new(802, format!("kernel `{}` is legal for another target", legal.kernel().name))
+                .expected(target.profile)
+                .found(legal.target().profile));
+        }
+    }
+    let chunks: Vec<&[Legal]> = kernels.chunks(CHUNK).collect();
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<Option<Result<CpuCode, Diagnostic>>>> = Mutex::new(vec![None; chunks.len()]);
+    let work = || {
+        let mut machine = None;
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = chunks.get(at) else { break };
+            let result = match &machine {
+                Some(m) => compile_chunk(chunk, m),
+                None => machine::Machine::new(target).and_then(|m| compile_chunk(chunk, machine.insert(m))),
+            };
+            done.lock().expect("invariant: no compile thread panics holding the lock")[at] = Some(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.threads.clamp(1, chunks.len().max(1)) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut code = CpuCode { blob: CodeBlob { bytes: Vec::new(), symbols: Vec::new(), align: 64 }, phases: Vec::new() };
+    for part in done.into_inner().expect("invariant: no compile thread panics holding the lock") {
+        let part = part.expect("invariant: every chunk was compiled")?;
+        code.blob.append(part.blob);
+        code.phases.extend(part.phases);
+    }
+    Ok(code)
+}
+
+/// Compiles kernels for the profile they are legal for.
+///
+/// # Errors
+/// 0801: this build has no LLVM.
+#[cfg(not(have_llvm))]
+pub fn compile(_: &[Legal], _: &TargetProfile, _: &Options) -> Result<CpuCode, Diagnostic> {
+    available()
+        .map(|()| CpuCode { blob: CodeBlob { bytes: Vec::new(), symbols: Vec::new(), align: 64 }, phases: Vec::new() })
+}
+
+/// LLVM IR of one kernel as it is written, before LLVM's passes.
+///
+/// # Errors
+/// As [`compile`].
+#[cfg(have_llvm)]
+pub fn print_ir(legal: &Legal) -> Result<String, Diagnostic> {
+    let machine = machine::Machine::new(legal.target())?;
+    let context = inkwell::context::Context::create();
+    let (module, _) = phase::write(&context, std::slice::from_ref(legal));
+    machine.prepare(&module);
+    Ok(module.print_to_string().to_string())
+}
+
+/// LLVM IR of one kernel as it is written, before LLVM's passes.
+///
+/// # Errors
+/// 0801: this build has no LLVM.
+#[cfg(not(have_llvm))]
+pub fn print_ir(_: &Legal) -> Result<String, Diagnostic> {
+    available().map(|()| String::new())
+}
+
+/// Assembly text of one kernel.
+///
+/// # Errors
+/// As [`compile`].
+#[cfg(have_llvm)]
+pub fn print_assembly(legal: &Legal) -> Result<String, Diagnostic> {
+    let machine = machine::Machine::new(legal.target())?;
+    let context = inkwell::context::Context::create();
+    let (module, _) = phase::write(&context, std::slice::from_ref(legal));
+    machine.optimise(&module)?;
+    machine.assembly(&module)
+}
+
+/// Assembly text of one kernel.
+///
+/// # Errors
+/// 0801: this build has no LLVM.
+#[cfg(not(have_llvm))]
+pub fn print_assembly(_: &Legal) -> Result<String, Diagnostic> {
+    available().map(|()| String::new())
+}
+
+#[cfg(have_llvm)]
+fn target_of(profile: &TargetProfile) -> Result<&'static crate::profiles::CpuTarget, Diagnostic> {
+    crate::profiles::cpu_target(&profile.name).ok_or_else(|| {
+        Diagnostic::new(802, "LLVM has no such target").expected("a CPU profile").found(profile.name.clone())
+    })
+}
+
+#[cfg(have_llvm)]
+fn compile_chunk(kernels: &[Legal], machine: &machine::Machine) -> Result<CpuCode, Diagnostic> {
+    let context = inkwell::context::Context::create();
+    let (module, phases) = phase::write(&context, kernels);
+    machine.optimise(&module)?;
+    let blob = CodeBlob::from_object(&machine.object(&module)?)?;
+    Ok(CpuCode { blob, phases })
+}
