@@ -94,6 +94,7 @@ pub struct Emitter<'k, 'f> {
     anchor: Option<(ValueId, std::rc::Rc<dyn Anchor<'k> + 'k>)>,
     bindings: Vec<Binding>,
     buffers: HashMap<(ValueId, Vec<Size>), Buf<'k>>,
+    /// Bytes loaded and stored, by home.
     loaded: HashMap<ValueId, f64>,
     loops: Vec<Ix<'k>>,
     symbols: Vec<Ix<'k>>,
@@ -293,6 +294,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
         mut f: impl FnMut(&mut Self, &[Coord]) -> Lowered<Val<'k>>,
     ) -> Lowered<Val<'k>> {
         let tail = self.tail.take();
+        // Gathering lanes costs about an operation each.
+        self.work.flops += f64::from(self.width) * self.trips;
         let mut parts = Vec::with_capacity(self.width as usize);
         for l in 0..i64::from(self.width) {
             let at = match tail {
@@ -376,7 +379,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
         }
         let f = self.f;
         let node = f.node(v);
-        let inside = self.region.contains(&v.node) || is_free(&node.op);
+        let inside = self.region.contains(&v.node) || is_free(f, v.node);
         if !inside {
             return self.load(v, coords);
         }
@@ -446,7 +449,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             Op::Gather { axis } => {
                 let axis = *axis as usize;
                 let width = f.ty(inputs[1]).rank();
-                let at = self.gathered(inputs[0], inputs[1], axis, &coords[axis..axis + width].to_vec(), coords)?;
+                let at = self.gathered(inputs[0], inputs[1], axis, &coords[axis..axis + width])?;
                 match at {
                     Some(i) => {
                         let mut c = coords[..axis].to_vec();
@@ -459,7 +462,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             }
             Op::TakeAlong { axis } => {
                 let axis = *axis as usize;
-                match self.gathered(inputs[0], inputs[1], axis, coords, coords)? {
+                match self.gathered(inputs[0], inputs[1], axis, coords)? {
                     Some(i) => {
                         let mut c = coords.to_vec();
                         c[axis] = i;
@@ -544,14 +547,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
     }
 
     /// The index an index tensor holds at coordinates, clamped; `None` where lanes differ.
-    fn gathered(
-        &mut self,
-        x: ValueId,
-        indices: ValueId,
-        axis: usize,
-        at: &[Coord],
-        _whole: &[Coord],
-    ) -> Lowered<Option<Coord>> {
+    fn gathered(&mut self, x: ValueId, indices: ValueId, axis: usize, at: &[Coord]) -> Lowered<Option<Coord>> {
         if self.is_vector(at) {
             return Ok(None);
         }
@@ -831,7 +827,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             x = f.node(x).inputs[0];
         }
         let node = f.node(x);
-        let in_memory = !self.region.contains(&x.node) && (!is_free(&node.op) || matches!(node.op, Op::Param(_)));
+        let in_memory = !self.region.contains(&x.node) && (!is_free(f, x.node) || matches!(node.op, Op::Param(_)));
         if !in_memory || self.layout(self.home(x)) != Layout::RowMajor {
             let name = f.value_name(v);
             return Err(Refusal::new(
@@ -882,6 +878,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
         let home = self.home(v);
         let ty = self.f.ty(home).clone();
         let buffer = self.buffer(home, &ty.shape, access)?;
+        let lanes = if self.is_vector(coords) { f64::from(self.width) } else { 1.0 };
+        *self.loaded.entry(home).or_default() += lanes * self.trips * ty.dtype.bytes() as f64;
         let layout = self.layout(home);
         let stored = self.stored(layout, coords);
         let value = match ty.dtype {
@@ -923,10 +921,15 @@ impl<'k, 'f> Emitter<'k, 'f> {
     }
 }
 
-/// Ops that no kernel is made for: they are redone wherever they are read.
-pub fn is_free(op: &Op) -> bool {
-    op.is_view()
-        || matches!(op, Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. })
+/// Nodes that no kernel is made for: they are redone wherever they are read. A widening cast is one, so that memory
+/// holds the narrow value.
+pub fn is_free(f: &Function, node: u32) -> bool {
+    let n = &f.nodes[node as usize];
+    match &n.op {
+        Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
+        Op::Cast(to) => to.bytes() > f.ty(n.inputs[0]).dtype.bytes(),
+        op => op.is_view(),
+    }
 }
 
 /// The value whose memory `v` lives in: every version of a state is its parameter.

@@ -291,6 +291,8 @@ impl KernelBuilder {
         let (lo, hi) = (lo.id, hi.id);
         inner.fresh_indices(&[lo, hi]);
         let began = inner.clock;
+        // What is made from here on is told from what was made before.
+        inner.clock += 1;
         inner.loops.push(Loop { began, early: Vec::new() });
         inner.blocks.push(Vec::new());
         inner.names.push(HashSet::new());
