@@ -217,7 +217,9 @@ impl<'k, 'f> Emitter<'k, 'f> {
     pub fn index(&mut self, ix: Ix<'k>, range: Range, multiple: i64) -> Coord {
         self.loops.push(ix);
         let atom = Atom::Loop(self.loops.len() as u32 - 1);
-        Coord::atom(self.space.intern(atom, range, multiple))
+        let id = self.space.intern(atom, range, multiple);
+        // A loop of one trip is no variable: views drop extents of 1, and both sides must agree.
+        if range.lo == range.hi { Coord::constant(range.lo) } else { Coord::atom(id) }
     }
 
     /// A size as a coordinate.

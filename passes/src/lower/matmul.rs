@@ -5,7 +5,7 @@
 //! products are staged, an epilogue may read any column of its block: a rotary embedding finds its partner, a gated
 //! activation its gate, and a merged projection writes each of its parts where it belongs.
 
-use crate::lower::coord::{Atom, Coord};
+use crate::lower::coord::{AtomId, Coord};
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work, home, is_free};
 use crate::lower::map::{Built, domain, store_all};
@@ -267,6 +267,8 @@ struct Window {
     base: Coord,
     segments: Vec<i64>,
     width: i64,
+    /// Atoms of the loops over columns: what a split can be made of.
+    atoms: Vec<AtomId>,
 }
 
 impl<'k> Anchor<'k> for Staged<'k> {
@@ -421,8 +423,9 @@ fn emit_kernel<'k>(
             }
             Ok(())
         });
+        let along = window.borrow().atoms.clone();
         for (atom, factor) in e.space.take_wanted() {
-            if matches!(e.space.get(atom), Atom::Loop(_)) && !next.splits.contains(&factor) && factor < columns {
+            if along.contains(&atom) && !next.splits.contains(&factor) && factor < columns {
                 next.splits.push(factor);
             }
         }
@@ -622,6 +625,7 @@ fn epilogue<'k>(
         let mut store = |e: &mut Emitter<'k, '_>| {
             let exact = part.columns % plan.width == 0;
             columns(e, plan.width, &plan.splits, Coord::constant(0), &mut |e, c| {
+                window.borrow_mut().atoms.extend(c.terms.iter().map(|(a, _)| *a));
                 let column = base.plus(&c, 1);
                 let mut body = |e: &mut Emitter<'k, '_>| {
                     for (v, path) in part.outputs.iter().zip(&paths) {
