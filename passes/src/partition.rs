@@ -101,6 +101,7 @@ impl Graph {
         }
         let compute: Vec<u32> =
             (0..f.nodes.len()).filter(|i| live[*i] && !is_free(f, *i as u32)).map(|i| i as u32).collect();
+        let roots: BTreeSet<ValueId> = f.roots().map(|v| stored_root(f, v)).collect();
         let mut consumers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         let mut producers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         // What each free node stands for: the computing nodes behind it.
@@ -116,6 +117,13 @@ impl Graph {
                 states.extend(params[v.node as usize].iter().copied());
             }
             if is_free(f, i as u32) {
+                if roots.contains(&ValueId::of(i)) {
+                    // A root that is a view is copied by a kernel of its own.
+                    for s in &sources {
+                        consumers.entry(*s).or_default().insert(i as u32);
+                    }
+                    producers.insert(i as u32, sources.clone());
+                }
                 behind[i] = sources;
                 if matches!(node.op, Op::Param(_)) {
                     states.insert(ValueId::of(i));
@@ -152,7 +160,6 @@ impl Graph {
                 replaced.entry(*i).or_default().insert(*r);
             }
         }
-        let roots = f.roots().map(|v| stored_root(f, v)).collect();
         Graph { compute, consumers, producers, readers: replaced, roots }
     }
 }

@@ -300,9 +300,15 @@ impl<'k, 'f> Emitter<'k, 'f> {
         self.work.flops += f64::from(self.width) * self.trips;
         let mut parts = Vec::with_capacity(self.width as usize);
         for l in 0..i64::from(self.width) {
-            let at = match tail {
+            let at = match tail.map(|n| (n, n.as_const())) {
+                Some((_, Some(n))) if l >= n => {
+                    // Lanes past the tail hold anything: the last one's value will do.
+                    let last = *parts.last().expect("a tail has an element");
+                    parts.push(last);
+                    continue;
+                }
                 // Lanes past the tail repeat its last element: an address that exists.
-                Some(n) if l > 0 => {
+                Some((n, None)) if l > 0 => {
                     let ix = self.k.int(l).min(n - 1);
                     self.index(ix, Range::new(0, l), 1)
                 }
@@ -649,10 +655,17 @@ impl<'k, 'f> Emitter<'k, 'f> {
             let next = starts.last().expect("one start").plus(&n, 1);
             starts.push(next);
         }
+        let inside: Vec<Option<bool>> =
+            (0..node.inputs.len()).map(|i| self.within(&coords[axis], &starts[i], &starts[i + 1])).collect();
+        if let Some(i) = inside.iter().position(|x| *x == Some(true)) {
+            let mut at = coords.to_vec();
+            at[axis] = at[axis].plus(&starts[i], -1);
+            return self.emit(node.inputs[i], &at);
+        }
         let zero = self.zero(node.types[0].dtype, self.is_vector(coords));
         let out = self.k.var("joined", zero);
         let mut result = Ok(());
-        for (i, x) in node.inputs.iter().enumerate() {
+        for (i, x) in node.inputs.iter().enumerate().filter(|(i, _)| inside[*i].is_none()) {
             let (lo, hi) = (self.ix(&starts[i]), self.ix(&starts[i + 1]));
             let c = self.ix(&coords[axis]);
             let inside = if i == 0 { c.lt(hi) } else { c.ge(lo) & c.lt(hi) };
@@ -667,6 +680,53 @@ impl<'k, 'f> Emitter<'k, 'f> {
             });
         }
         result.map(|()| self.k.let_("part", out.get()))
+    }
+
+    /// Whether `lo <= c < hi`, where ranges tell.
+    fn within(&self, c: &Coord, lo: &Coord, hi: &Coord) -> Option<bool> {
+        let (above, below) = (self.space.range(&c.plus(lo, -1)), self.space.range(&hi.plus(c, -1)));
+        if above.lo >= 0 && below.lo >= 1 {
+            Some(true)
+        } else if above.hi < 0 || below.hi < 1 {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// The elements of `x` where every listed axis is in its window, `otherwise` elsewhere. Axes are given as
+    /// (axis, first, end); coordinates inside are relative to the first.
+    fn windowed(
+        &mut self,
+        x: ValueId,
+        coords: &[Coord],
+        axes: &[(usize, Coord, Coord)],
+        otherwise: Val<'k>,
+    ) -> Lowered<Val<'k>> {
+        let mut at = coords.to_vec();
+        let mut open = Vec::new();
+        for (i, lo, hi) in axes {
+            at[*i] = coords[*i].plus(lo, -1);
+            match self.within(&coords[*i], lo, hi) {
+                Some(true) => {}
+                Some(false) => return Ok(otherwise),
+                None => open.push((coords[*i].clone(), lo, hi)),
+            }
+        }
+        let mut condition: Option<Val<'k>> = None;
+        for (c, lo, hi) in open {
+            let (c, lo, hi) = (self.ix(&c), self.ix(lo), self.ix(hi));
+            let here = c.ge(lo) & c.lt(hi);
+            condition = Some(condition.map_or(here, |w| w & here));
+        }
+        let Some(condition) = condition else { return self.emit(x, &at) };
+        let out = self.k.var("element", otherwise);
+        let mut result = Ok(());
+        self.k.if_(condition, || match self.scoped(1.0, |e| e.emit(x, &at)) {
+            Ok(v) => out.set(self.fit(v, otherwise)),
+            Err(r) => result = Err(r),
+        });
+        result.map(|()| self.k.let_("chosen", out.get()))
     }
 
     fn zero(&self, dtype: DType, vector: bool) -> Val<'k> {
@@ -691,29 +751,13 @@ impl<'k, 'f> Emitter<'k, 'f> {
         if self.is_vector(coords) {
             fill = fill.splat(self.width);
         }
-        if padded.is_empty() {
-            return self.emit(x, coords);
-        }
-        let out = self.k.var("padded", fill);
-        let mut inside: Option<Val<'k>> = None;
-        let mut at = coords.to_vec();
+        let mut axes = Vec::new();
         for i in padded {
-            let lo = Coord::constant(low[i]);
             let n = self.size_coord(&f.ty(x).shape[i]);
             let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a padded extent is a product of symbols"))?;
-            let hi = n.offset(low[i]);
-            let (c, lo_ix, hi_ix) = (self.ix(&coords[i]), self.ix(&lo), self.ix(&hi));
-            let here = c.ge(lo_ix) & c.lt(hi_ix);
-            inside = Some(inside.map_or(here, |w| w & here));
-            at[i] = coords[i].offset(-low[i]);
+            axes.push((i, Coord::constant(low[i]), n.offset(low[i])));
         }
-        let mut result = Ok(());
-        let cond = inside.expect("one axis is padded");
-        self.k.if_(cond, || match self.scoped(1.0, |e| e.emit(x, &at)) {
-            Ok(v) => out.set(self.fit(v, fill)),
-            Err(r) => result = Err(r),
-        });
-        result.map(|()| self.k.let_("element", out.get()))
+        self.windowed(x, coords, &axes, fill)
     }
 
     fn slice_update(&mut self, v: ValueId, axes: &[u32], coords: &[Coord]) -> Lowered<Val<'k>> {
@@ -733,9 +777,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
         }
         let old = self.emit(x, coords)?;
         let old = self.fit(old, self.zero(node.types[0].dtype, self.is_vector(coords)));
-        let out = self.k.var("updated", old);
-        let mut inside: Option<Val<'k>> = None;
-        let mut at = coords.to_vec();
+        let mut places = Vec::new();
         for i in partial {
             let start = match axes.iter().position(|a| *a as usize == i) {
                 Some(p) => self.window_start(node.inputs[2 + p], &whole[i], &window[i])?,
@@ -743,18 +785,10 @@ impl<'k, 'f> Emitter<'k, 'f> {
             };
             let n = self.size_coord(&window[i]);
             let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a window extent is a product of symbols"))?;
-            let (c, lo, hi) = (self.ix(&coords[i]), self.ix(&start), self.ix(&start.plus(&n, 1)));
-            let here = c.ge(lo) & c.lt(hi);
-            inside = Some(inside.map_or(here, |w| w & here));
-            at[i] = coords[i].plus(&start, -1);
+            let end = start.plus(&n, 1);
+            places.push((i, start, end));
         }
-        let mut result = Ok(());
-        let cond = inside.expect("one axis is partial");
-        self.k.if_(cond, || match self.scoped(1.0, |e| e.emit(update, &at)) {
-            Ok(v) => out.set(self.fit(v, old)),
-            Err(r) => result = Err(r),
-        });
-        result.map(|()| self.k.let_("element", out.get()))
+        self.windowed(update, coords, &places, old)
     }
 
     // --- memory ----------------------------------------------------------------------------------------------
