@@ -1,5 +1,7 @@
 //! The kernel files, interpreted at small and odd sizes and compared with plain arithmetic.
 
+#![allow(clippy::unwrap_used)]
+
 use half::bf16;
 use mlxc_ir::DType::{self, BF16, F32, I32, U8, U32};
 use mlxc_ir::kernel::{BufferData, Kernel, Options, Order, Scalar, parse, run, verify};

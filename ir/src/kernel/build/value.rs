@@ -1,6 +1,7 @@
 //! The builder's handles and their operators.
 
 use super::{Inner, KernelBuilder, State};
+use crate::kernel::ops::{BinaryOp, Comparison, FoldOp, MathFn, SubgroupOp, UnaryOp};
 use crate::kernel::types::*;
 use mlxc_package::DType;
 use smallvec::SmallVec;
@@ -73,12 +74,14 @@ impl<'k> Ix<'k> {
     }
 
     /// Quotient by a constant of at least 1.
+    #[allow(clippy::should_implement_trait)] // `/` would look like it took any index
     pub fn div(self, by: i64) -> Self {
         assert!(by >= 1, "index divisors are at least 1");
         self.with(|a| a.div(self.id, by))
     }
 
     /// Remainder by a constant of at least 1.
+    #[allow(clippy::should_implement_trait)] // as above
     pub fn rem(self, by: i64) -> Self {
         assert!(by >= 1, "index divisors are at least 1");
         self.with(|a| a.modulo(self.id, by))

@@ -6,6 +6,7 @@ use super::arith::{self, Fault};
 use super::exec::Bits;
 use crate::Diagnostic;
 use crate::kernel::index::{Builtin, Index};
+use crate::kernel::ops::Comparison;
 use crate::kernel::scalar;
 use crate::kernel::types::*;
 use smallvec::SmallVec;

@@ -250,7 +250,7 @@ impl<'k> Machine<'k> {
         };
         let extents = phase.grid.iter().map(|(_, e)| self.uniform(*e)).collect::<Result<Vec<i64>, _>>()?;
         let count = extents.iter().try_fold(1i64, |n, e| n.checked_mul((*e).max(0)));
-        let count = count.filter(|n| *n <= 1 << 32).ok_or_else(|| Diagnostic::new(559, "the grid is too large"))?;
+        let count = count.filter(|n| *n <= 1 << 26).ok_or_else(|| Diagnostic::new(559, "the grid is too large"))?;
         let mut order: Vec<i64> = (0..count).collect();
         match options.order {
             Order::Ascending => {}
