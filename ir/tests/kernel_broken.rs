@@ -44,6 +44,7 @@ fn the_verifier_refuses() {
         ("add_rms_norm_cpu", "a[j] = fma", "a[j + 1] = fma", 523),
         ("softmax_cpu", "T/16*16", "T/0*16", 521),
         ("softmax_cpu", "T/16*16", "T*T", 520),
+        ("gather_rows_cpu", "grid(n: N)", "grid(n: idx(ids[0], 0..N))", 520),
         // Registers and unrolling.
         ("qmv4_cpu", "for s in 0..4 unroll { a", "for s in 0..4 { a", 513),
         ("qmv4_gpu", "extract(q, j/2)", "extract(q, l/8)", 513),

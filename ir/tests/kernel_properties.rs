@@ -116,7 +116,7 @@ fn build(trees: &[Tree], indices: &[Tree]) -> mlxc_ir::kernel::Kernel {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) })]
 
     #[test]
     fn text_round_trips(trees in prop::collection::vec(tree(), 4), indices in prop::collection::vec(tree(), 2)) {

@@ -387,7 +387,7 @@ pub enum ExprKind {
     Shuffle(ExprId, LaneFn),
     /// `lut(table, i)`: element i mod L of a table of L.
     Lut(ExprId, ExprId),
-    /// `dot2(c, a, b)` or `dot4(c, a, b)`: c[i] plus `terms` products of neighbours.
+    /// `dot2(c, a, b)` or `dot4(c, a, b)`: each element of c plus `terms` products of neighbours.
     Dot {
         /// 2 or 4.
         terms: u8,

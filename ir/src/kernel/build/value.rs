@@ -186,6 +186,22 @@ impl<'k> ops::Mul<i64> for Ix<'k> {
     }
 }
 
+impl<'k> ops::Add<Ix<'k>> for i64 {
+    type Output = Ix<'k>;
+
+    fn add(self, other: Ix<'k>) -> Ix<'k> {
+        other + self
+    }
+}
+
+impl<'k> ops::Mul<Ix<'k>> for i64 {
+    type Output = Ix<'k>;
+
+    fn mul(self, other: Ix<'k>) -> Ix<'k> {
+        other * self
+    }
+}
+
 /// One of the two must be a constant.
 impl<'k> ops::Mul for Ix<'k> {
     type Output = Ix<'k>;
@@ -511,6 +527,15 @@ macro_rules! operators {
 
             fn $method(self, other: f64) -> Val<'k> {
                 self.binary(BinaryOp::$op, self.literal(other))
+            }
+        }
+
+        /// With a constant of the value's own dtype.
+        impl<'k> ops::$trait<Val<'k>> for f64 {
+            type Output = Val<'k>;
+
+            fn $method(self, other: Val<'k>) -> Val<'k> {
+                other.literal(self).binary(BinaryOp::$op, other)
             }
         }
     )*};

@@ -258,6 +258,11 @@ impl Machine<'_> {
                 };
                 for (i, x) in a.iter_mut().enumerate() {
                     *x = arith::math(*f, d, *x, b.as_ref().map_or(0, |b| b[i]));
+                    if self.math_ulp > 0 && scalar::to_f64(d, *x).is_normal() {
+                        // Neighbours of a normal number differ by one in its bits.
+                        let shift = self.draw() % (2 * self.math_ulp + 1);
+                        *x = x.wrapping_add(shift).wrapping_sub(self.math_ulp);
+                    }
                 }
                 a
             }

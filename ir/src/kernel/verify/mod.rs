@@ -268,6 +268,7 @@ impl<'k> Verifier<'k> {
             }
         }
         for fact in &k.require {
+            self.host_index(*fact);
             let form = self.linear(*fact);
             if self.prover.upper(&form).is_some_and(|most| most < 0) {
                 self.report(527, format!("`require {} >= 0` never holds", self.show_index(*fact)));
@@ -296,7 +297,20 @@ impl<'k> Verifier<'k> {
         }
     }
 
+    /// What the host computes before a launch cannot depend on data.
+    fn host_index(&mut self, id: IndexId) {
+        let mut data = false;
+        self.k.index.clamped(id, &mut |_| data = true);
+        if data {
+            self.report(
+                520,
+                format!("`{}` is computed before the launch and cannot depend on data", self.show_index(id)),
+            );
+        }
+    }
+
     fn extent(&mut self, id: IndexId) -> Linear {
+        self.host_index(id);
         let form = self.linear(id);
         self.not_negative(id, &form);
         form
@@ -307,6 +321,8 @@ impl<'k> Verifier<'k> {
             Step::Phase(phase) => self.run_phase(phase),
             Step::Serial { var, lo, hi, step, body } => {
                 let mut scope = self.open();
+                self.host_index(*lo);
+                self.host_index(*hi);
                 self.counter(&mut scope, *var, *lo, *hi, *step, false);
                 for step in body {
                     self.step(step);
