@@ -15,6 +15,7 @@ mod compute;
 mod convert;
 mod dot;
 mod half;
+mod lut;
 mod mad;
 mod math;
 mod rewrite;
@@ -64,6 +65,7 @@ pub type Pass = (&'static str, fn(&mut Kernel, &TargetProfile) -> Result<(), Dia
 pub const CPU_PASSES: &[Pass] = &[
     ("collective", collective::run),
     ("half", half::run),
+    ("lut", lut::run),
     ("math", math::run),
     ("dot", dot::run),
     ("mad", mad::run),
