@@ -53,6 +53,7 @@
 
 mod build;
 mod index;
+mod interpret;
 mod names;
 mod parse;
 mod print;
@@ -63,6 +64,7 @@ mod walk;
 
 pub use build::{Axes, Buf, Group, Ix, KernelBuilder, PlaceRef, Reg, Val, Var};
 pub use index::{Builtin, Index, IndexArena};
+pub use interpret::{BufferData, Options, Order, Scalar, run};
 pub use parse::parse;
 pub use print::{print, print_index};
 pub use types::*;
