@@ -5,7 +5,6 @@
 //! linker.
 
 pub mod blob;
-#[cfg(have_llvm)]
 mod constant;
 pub mod legalise;
 pub mod llvm;

@@ -16,6 +16,7 @@ pub(super) enum V {
     U32(u32),
     I32(i32),
     U64(u64),
+    Const { bits: u64, dtype: DType },
 }
 
 /// A computation on values of one width.
@@ -69,6 +70,7 @@ impl<'s, 'k> Compute<'s, 'k> {
             V::U32(x) => (u64::from(x), DType::U32),
             V::I32(x) => (u64::from(x as u32), DType::I32),
             V::U64(x) => (x, DType::U64),
+            V::Const { bits, dtype } => (bits, dtype),
         };
         let one = self.site.kernel.push_expr(ExprKind::Const(bits), Type::scalar(dtype));
         if self.lanes == 1 {
@@ -86,6 +88,7 @@ impl<'s, 'k> Compute<'s, 'k> {
             V::U32(_) => DType::U32,
             V::I32(_) => DType::I32,
             V::U64(_) => DType::U64,
+            V::Const { dtype, .. } => dtype,
         }
     }
 

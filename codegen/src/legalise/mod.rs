@@ -4,7 +4,7 @@
 //! what it is given. Each pass leaves a kernel that means the same, within the slack of the operations it replaces.
 
 use mlxc_ir::Diagnostic;
-use mlxc_ir::kernel::{Kernel, Place};
+use mlxc_ir::kernel::{Facts, Kernel, Memory, Place, print, verify};
 use mlxc_ir::profile::{TargetKind, TargetProfile};
 
 use crate::profiles::{CpuTarget, cpu_target};
@@ -15,14 +15,17 @@ mod compute;
 mod convert;
 mod dot;
 mod half;
+mod lut;
 mod mad;
 mod math;
 mod rewrite;
+mod stream;
 
 /// A kernel whose every operation its target has. Only [`legalise`] makes one.
 #[derive(Clone, Debug)]
 pub struct Legal {
     kernel: Kernel,
+    facts: Facts,
     target: &'static CpuTarget,
 }
 
@@ -37,10 +40,22 @@ impl Legal {
         self.target
     }
 
-    /// Alignment in bytes that was proved for an access; `None` for that of its element.
-    pub(crate) fn alignment(&self, _place: &Place) -> Option<u32> {
-        None
+    /// Alignment in bytes that was proved for an access, a power of two.
+    pub fn alignment(&self, place: &Place) -> u32 {
+        alignment(&self.kernel, &self.facts, place)
     }
+}
+
+/// Alignment of a worker's group memory on CPUs, in bytes.
+pub(crate) const GROUP_ALIGN: u32 = 64;
+
+/// At least that of an element, whatever a pass has done to the place since it was proved.
+fn alignment(kernel: &Kernel, facts: &Facts, place: &Place) -> u32 {
+    let proved = match place.memory {
+        Memory::Buffer(_) => facts.alignment(place),
+        Memory::Group(_) => facts.alignment(place).min(GROUP_ALIGN),
+    };
+    proved.max(kernel.memory_dtype(place.memory).bytes() as u32)
 }
 
 /// A pass: its name, and what it does to a kernel for a profile.
@@ -50,6 +65,7 @@ pub type Pass = (&'static str, fn(&mut Kernel, &TargetProfile) -> Result<(), Dia
 pub const CPU_PASSES: &[Pass] = &[
     ("collective", collective::run),
     ("half", half::run),
+    ("lut", lut::run),
     ("math", math::run),
     ("dot", dot::run),
     ("mad", mad::run),
@@ -59,7 +75,7 @@ pub const CPU_PASSES: &[Pass] = &[
 /// Rewrites a kernel for a target.
 ///
 /// # Errors
-/// 0544 for a profile no back end of this crate serves, 0545 for an operation or type the target cannot have.
+/// Those of [`verify`] if the kernel is not correct; 0544 for a profile no back end of this crate serves, 0545 for an operation or type the target cannot have.
 pub fn legalise(kernel: &Kernel, profile: &TargetProfile) -> Result<Legal, Vec<Diagnostic>> {
     let target = match profile.kind {
         TargetKind::Cpu => cpu_target(&profile.name),
@@ -68,12 +84,27 @@ pub fn legalise(kernel: &Kernel, profile: &TargetProfile) -> Result<Legal, Vec<D
     let Some(target) = target else {
         return Err(vec![Diagnostic::new(544, format!("no code generator for the profile `{}`", profile.name))]);
     };
+    let facts = verify(kernel)?;
     let mut kernel = kernel.clone();
-    for (_, pass) in CPU_PASSES {
+    for (name, pass) in CPU_PASSES {
         pass(&mut kernel, profile).map_err(|d| vec![d])?;
+        if cfg!(debug_assertions) {
+            verify_after(name, &kernel);
+        }
     }
+    stream::run(&mut kernel, &facts);
     check::run(&kernel)?;
-    Ok(Legal { kernel, target })
+    Ok(Legal { kernel, facts, target })
+}
+
+/// Id of the cap on statements, which is one on what authors write.
+const TOO_MANY_STATEMENTS: u16 = 526;
+
+fn verify_after(pass: &str, kernel: &Kernel) {
+    let errors = verify(kernel).err().unwrap_or_default();
+    if let Some(d) = errors.iter().find(|d| d.id != TOO_MANY_STATEMENTS) {
+        panic!("invariant: `{pass}` leaves kernel `{}` correct: {d}\n{}", kernel.name, print(kernel));
+    }
 }
 
 /// An operation the target does not have and no pass replaces.

@@ -123,7 +123,7 @@ impl<'c> Writer<'_, 'c> {
         .expect("invariant: the verifier found the array in scope")
     }
 
-    fn address(&mut self, place: &Place, in_range: bool) -> (PointerValue<'c>, DType) {
+    fn address(&mut self, place: &Place, in_range: bool) -> PointerValue<'c> {
         let at: Vec<_> = place.at.iter().map(|i| self.index(*i)).collect();
         let array = self.array_of(place.memory);
         let (base, dtype) = (array.base, array.dtype);
@@ -132,12 +132,7 @@ impl<'c> Writer<'_, 'c> {
             linear = self.emit.add(linear, self.emit.multiply(*index, *stride));
         }
         let element = self.element(dtype);
-        let address = if in_range {
-            self.emit.address(element, base, linear)
-        } else {
-            self.emit.loose_address(element, base, linear)
-        };
-        (address, dtype)
+        if in_range { self.emit.address(element, base, linear) } else { self.emit.loose_address(element, base, linear) }
     }
 
     /// The lanes below `count`.
@@ -153,8 +148,8 @@ impl<'c> Writer<'_, 'c> {
 
     pub(super) fn load(&mut self, place: &Place, otherwise: Option<ExprId>) -> Value<'c> {
         let kind = self.kind(self.kernel().place_type(place));
-        let (address, dtype) = self.address(place, true);
-        let align = self.alignment(place, dtype);
+        let address = self.address(place, true);
+        let align = self.legal.alignment(place);
         match place.shape {
             Shape::First { lanes, count } => {
                 let mask = self.mask(lanes, count);
@@ -171,8 +166,8 @@ impl<'c> Writer<'_, 'c> {
 
     pub(super) fn store(&mut self, place: &Place, value: ExprId, nontemporal: bool) {
         let value = self.value(value);
-        let (address, dtype) = self.address(place, true);
-        let align = self.alignment(place, dtype);
+        let address = self.address(place, true);
+        let align = self.legal.alignment(place);
         match place.shape {
             Shape::First { lanes, count } => {
                 let mask = self.mask(lanes, count);
@@ -190,7 +185,7 @@ impl<'c> Writer<'_, 'c> {
     }
 
     pub(super) fn prefetch(&mut self, place: &Place) {
-        let (address, _) = self.address(place, false);
+        let address = self.address(place, false);
         let i32_type = self.emit.context.i32_type();
         // Read, keep in all levels, data cache.
         let hints = [0, 3, 1].map(|v| Value::from(i32_type.const_int(v, false)));
@@ -203,13 +198,8 @@ impl<'c> Writer<'_, 'c> {
 
     pub(super) fn atomic(&mut self, op: inkwell::AtomicRMWBinOp, place: &Place, value: ExprId) {
         let value = self.value(value).into_int_value();
-        let (address, _) = self.address(place, true);
+        let address = self.address(place, true);
         self.emit.atomic(op, address, value);
-    }
-
-    /// Alignment in bytes that was proved for an access.
-    fn alignment(&self, place: &Place, dtype: DType) -> u32 {
-        self.legal.alignment(place).unwrap_or(dtype.bytes() as u32)
     }
 }
 

@@ -6,7 +6,7 @@
 //! tasks `lo..hi`. Tasks number the grid row-major, the last axis fastest. The record holds, a 64-bit word each: the
 //! address of every buffer in the kernel's order; every symbol; every argument (an index as `i64`, a scalar as
 //! its bits, zero-extended); the counters of the `serial` steps around the phase, outermost first. Buffers are
-//! 64-byte aligned at least and do not overlap. `slot` is 64-byte aligned memory of
+//! 256-byte aligned and do not overlap. `slot` is 64-byte aligned memory of
 //! [`PhaseCode::group_bytes`] bytes that no other thread uses meanwhile.
 //!
 //! Which instructions a kernel may use was decided by `legalise`; nothing here asks for the target.

@@ -14,11 +14,11 @@ use mlxc_ir::kernel::{ArgId, ArgKind, BufferId, GroupId, Kernel, LocalId, Phase,
 use super::PhaseCode;
 use super::memory::Array;
 use super::values::{Emitter, Value};
-use crate::legalise::Legal;
+use crate::legalise::{GROUP_ALIGN, Legal};
 use crate::profiles::CpuTarget;
 
-/// Alignment of buffers and group slots, in bytes.
-const ALIGN: u64 = 64;
+/// Alignment of buffers, in bytes.
+const BUFFER_ALIGN: u64 = 256;
 
 /// What the writer knows while it writes the body of one phase.
 pub(super) struct Writer<'w, 'c> {
@@ -165,7 +165,7 @@ fn write_body<'c>(
         if let Word::Buffer(b) = word {
             let place = AttributeLoc::Param(at as u32);
             emit.attribute_on(function, place, "noalias", 0);
-            emit.attribute_on(function, place, "align", ALIGN);
+            emit.attribute_on(function, place, "align", BUFFER_ALIGN);
             if !stored.contains(b) {
                 emit.attribute_on(function, place, "readonly", 0);
             }
@@ -173,7 +173,7 @@ fn write_body<'c>(
     }
     let slot_at = words.len() as u32;
     emit.attribute_on(function, AttributeLoc::Param(slot_at), "noalias", 0);
-    emit.attribute_on(function, AttributeLoc::Param(slot_at), "align", ALIGN);
+    emit.attribute_on(function, AttributeLoc::Param(slot_at), "align", GROUP_ALIGN.into());
 
     let slots = emit.context.append_basic_block(function, "");
     let start = emit.context.append_basic_block(function, "");
@@ -219,7 +219,7 @@ fn write_body<'c>(
         let shape: Vec<_> = group.shape.iter().map(|d| emit.index(i64::from(*d))).collect();
         let array = writer.array(base, group.dtype, &shape);
         writer.groups.insert(*id, array);
-        group_bytes += group.bytes().next_multiple_of(ALIGN);
+        group_bytes += group.bytes().next_multiple_of(GROUP_ALIGN.into());
     }
     let (lo, hi) = (given[words.len() + 1].into_int_value(), given[words.len() + 2].into_int_value());
     writer.tasks(phase, lo, hi);

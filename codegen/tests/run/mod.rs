@@ -59,8 +59,8 @@ impl Drop for Mapped {
 }
 
 #[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line([u8; 64]);
+#[repr(align(256))]
+struct Line([u8; 256]);
 
 /// Bytes aligned as the runtime's buffers are.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(length: usize) -> Self {
-        Memory { lines: vec![Line([0xA5; 64]); length.div_ceil(64) + 1], length }
+        Memory { lines: vec![Line([0xA5; 256]); length.div_ceil(256) + 1], length }
     }
 
     pub fn from<T: bytemuck::NoUninit>(values: &[T]) -> Self {

@@ -6,7 +6,7 @@
 //! | `exp`, `exp2` | 1 | `sinh`, `cosh` | 2 |
 //! | `expm1` | 2 | `tanh` | 2 |
 //! | `log` | 1 | `asinh`, `acosh`, `atanh` | 2 |
-//! | `log2`, `log10`, `log1p` | 2 | `erf` | 1 |
+//! | `log2`, `log10`, `log1p` | 2 | `erf` | 2 |
 //! | `sin`, `cos` | 2 | `erfinv` | 4 |
 //! | `tan` | 4 | `pow` | 1 |
 //! | `asin` | 3 | `atan2` | 3 |
