@@ -5,3 +5,5 @@ pub mod lower;
 pub mod memory;
 pub mod partition;
 pub mod rewrite;
+pub mod schedule;
+pub mod storage;

@@ -969,21 +969,23 @@ pub fn is_free(f: &Function, node: u32) -> bool {
 }
 
 /// The value whose memory `v` lives in: every version of a state is its parameter.
-pub fn home(f: &Function, mut v: ValueId) -> ValueId {
-    while let Op::SliceUpdate { .. } = f.node(v).op {
-        let mut x = f.node(v).inputs[0];
-        while let Op::SliceUpdate { .. } = f.node(x).op {
-            x = f.node(x).inputs[0];
-        }
-        match f.param_of(x).map(|p| p.role) {
-            Some(Role::State(_)) => v = x,
-            Some(Role::Block) if f.updates.iter().any(|(p, _)| matches!(f.node(x).op, Op::Param(q) if q == *p)) => {
-                v = x
+pub fn home(f: &Function, v: ValueId) -> ValueId {
+    let mut at = v;
+    loop {
+        let node = f.node(at);
+        at = match &node.op {
+            Op::SliceUpdate { .. } => node.inputs[0],
+            Op::Call { results, updates, .. } if at.index >= *results => {
+                node.inputs[updates[(at.index - results) as usize] as usize]
+            }
+            // Versions of an updated parameter are one; an update of anything else is a value of its own.
+            Op::Param(p) => {
+                let state = matches!(f.params[*p as usize].role, Role::State(_));
+                return if state || f.updates.iter().any(|(u, _)| u == p) { at } else { v };
             }
             _ => return v,
-        }
+        };
     }
-    v
 }
 
 /// A name that kernels can use.
