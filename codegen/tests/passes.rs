@@ -33,7 +33,10 @@ fn data(kernel: &Kernel) -> Vec<BufferData> {
 
 /// Runs before and after each pass, for every profile. `inexact` passes may change the last places.
 fn unchanged(text: &str, inexact: &[&str]) {
-    let original = kernel(text);
+    check(kernel(text), inexact);
+}
+
+fn check(original: Kernel, inexact: &[&str]) {
     let data = data(&original);
     for name in PROFILES {
         let profile = profiles::by_name(name).unwrap();
@@ -131,6 +134,27 @@ fn data_dependent_indices() {
       }
     }";
     unchanged(text, &["math", "mad"]);
+}
+
+#[test]
+fn an_index_shared_by_statements_is_computed_in_each() {
+    use mlxc_ir::kernel::{Access, KernelBuilder, Subgroup};
+    let k = KernelBuilder::new("shared");
+    let n = k.sym("N", 1..=64, 1);
+    let x = k.buffer("x", F32, &[n], Access::Read);
+    let t = k.buffer("t", F32, &[k.int(32)], Access::Read);
+    let y = k.buffer("y", F32, &[n, k.int(2)], Access::Write);
+    k.phase("main", &[("n", n)], 1, Subgroup::None, |axes| {
+        let at = x.at([axes[0]]).load().exp().cast(I32).clamp_index(k.int(0), k.int(32));
+        let positive = x.at([axes[0]]).load().gt(k.constant(0.0, F32));
+        k.if_else(
+            positive,
+            || y.at([axes[0], k.int(0)]).store(t.at([at]).load()),
+            || y.at([axes[0], k.int(0)]).store(-t.at([at]).load()),
+        );
+        y.at([axes[0], k.int(1)]).store(t.at([at]).load());
+    });
+    check(k.finish(), &[]);
 }
 
 #[test]
