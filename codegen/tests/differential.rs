@@ -1,6 +1,8 @@
 //! Compiled code against the interpreter: every operation on every type at several widths, random expressions, and
 //! the kernel files.
 
+#![allow(clippy::unwrap_used)]
+
 mod run;
 
 use mlxc_ir::DType::{self, *};

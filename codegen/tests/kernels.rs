@@ -1,6 +1,8 @@
 //! The CPU kernels of the Kernel IR's proposal, compiled for every profile this machine runs and compared with
 //! plain Rust.
 
+#![allow(clippy::unwrap_used)]
+
 mod run;
 
 use half::bf16;
