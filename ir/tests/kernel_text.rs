@@ -1,5 +1,7 @@
 //! Every kernel file parses, and printing and parsing are inverse.
 
+#![allow(clippy::unwrap_used)]
+
 use mlxc_ir::kernel::{parse, print};
 
 fn files() -> Vec<(String, String)> {

@@ -1,4 +1,6 @@
-//! The kernel files verify, and broken variants of them do not.
+//! The kernel files verify.
+
+#![allow(clippy::unwrap_used)]
 
 use mlxc_ir::kernel::{parse, verify};
 
@@ -9,10 +11,7 @@ fn kernel_files_verify() {
     for f in std::fs::read_dir(folder).unwrap() {
         let path = f.unwrap().path();
         for k in parse(&std::fs::read_to_string(&path).unwrap(), "k").unwrap() {
-            let t = std::time::Instant::now();
-            let r = verify(&k);
-            println!("{} {:?}", k.name, t.elapsed());
-            if let Err(errors) = r {
+            if let Err(errors) = verify(&k) {
                 for e in errors.iter().take(3) {
                     failed.push_str(&format!("{e}\n"));
                 }

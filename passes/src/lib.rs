@@ -2,5 +2,6 @@
 
 pub mod decompose;
 pub mod lower;
+pub mod memory;
 pub mod partition;
 pub mod rewrite;

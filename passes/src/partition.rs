@@ -56,9 +56,11 @@ pub fn partition(f: &Function, target: &Target<'_>, fuse: bool) -> Result<Partit
         search.start(BTreeSet::from([n]))?;
     }
     if fuse {
-        search.grow(false);
+        for stage in [Stage::Maps, Stage::Epilogues, Stage::Prologues] {
+            search.grow(stage);
+        }
         search.recompute();
-        search.grow(true);
+        search.grow(Stage::Siblings);
     }
     search.copies()?;
     Ok(search.finish())
@@ -68,7 +70,7 @@ pub fn partition(f: &Function, target: &Target<'_>, fuse: bool) -> Result<Partit
 pub fn stored_root(f: &Function, mut v: ValueId) -> ValueId {
     while let Op::Reshape { .. } = f.node(v).op {
         let x = f.node(v).inputs[0];
-        if is_free(&f.node(x).op) && !matches!(f.node(x).op, Op::Reshape { .. }) {
+        if is_free(f, x.node) && !matches!(f.node(x).op, Op::Reshape { .. }) {
             break;
         }
         v = x;
@@ -98,7 +100,8 @@ impl Graph {
             }
         }
         let compute: Vec<u32> =
-            (0..f.nodes.len()).filter(|i| live[*i] && !is_free(&f.nodes[*i].op)).map(|i| i as u32).collect();
+            (0..f.nodes.len()).filter(|i| live[*i] && !is_free(f, *i as u32)).map(|i| i as u32).collect();
+        let roots: BTreeSet<ValueId> = f.roots().map(|v| stored_root(f, v)).collect();
         let mut consumers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         let mut producers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         // What each free node stands for: the computing nodes behind it.
@@ -113,7 +116,14 @@ impl Graph {
                 sources.extend(behind[v.node as usize].iter().copied());
                 states.extend(params[v.node as usize].iter().copied());
             }
-            if is_free(&node.op) {
+            if is_free(f, i as u32) {
+                if roots.contains(&ValueId::of(i)) {
+                    // A root that is a view is copied by a kernel of its own.
+                    for s in &sources {
+                        consumers.entry(*s).or_default().insert(i as u32);
+                    }
+                    producers.insert(i as u32, sources.clone());
+                }
                 behind[i] = sources;
                 if matches!(node.op, Op::Param(_)) {
                     states.insert(ValueId::of(i));
@@ -150,9 +160,22 @@ impl Graph {
                 replaced.entry(*i).or_default().insert(*r);
             }
         }
-        let roots = f.roots().map(|v| stored_root(f, v)).collect();
         Graph { compute, consumers, producers, readers: replaced, roots }
     }
+}
+
+/// Which pairs are tried. Greedy growth by gain alone would tear a norm apart to feed half of it to a product, so
+/// chains close before anchors reach for them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Neighbours without an anchor.
+    Maps,
+    /// An anchor and what follows it.
+    Epilogues,
+    /// Every neighbour.
+    Prologues,
+    /// Groups that read one value and do not depend on each other.
+    Siblings,
 }
 
 struct Search<'a> {
@@ -239,11 +262,17 @@ impl Search<'_> {
     }
 
     /// The pairs worth trying: producers with consumers, or siblings that read one value.
-    fn pairs(&self, siblings: bool) -> BTreeSet<(u32, u32)> {
+    fn pairs(&self, stage: Stage) -> BTreeSet<(u32, u32)> {
         let mut out = BTreeSet::new();
-        if !siblings {
+        let anchored = |g: &u32| self.groups[g].built.template != "map";
+        if stage != Stage::Siblings {
             for id in self.groups.keys() {
-                out.extend(self.before(*id).into_iter().map(|p| (p, *id)));
+                let fits = |p: &u32| match stage {
+                    Stage::Maps => !anchored(p) && !anchored(id),
+                    Stage::Epilogues => !anchored(id),
+                    _ => true,
+                };
+                out.extend(self.before(*id).into_iter().filter(fits).map(|p| (p, *id)));
             }
             return out;
         }
@@ -264,10 +293,10 @@ impl Search<'_> {
         out
     }
 
-    fn grow(&mut self, siblings: bool) {
+    fn grow(&mut self, stage: Stage) {
         let mut tried: BTreeMap<(u32, u32), Option<(Group, f64)>> = BTreeMap::new();
         loop {
-            let pairs = self.pairs(siblings);
+            let pairs = self.pairs(stage);
             tried.retain(|p, _| pairs.contains(p));
             for (a, b) in &pairs {
                 if !tried.contains_key(&(*a, *b)) {
@@ -281,7 +310,7 @@ impl Search<'_> {
                 .max_by(|(p, x), (q, y)| x.total_cmp(y).then(q.cmp(p)));
             let Some(((a, b), _)) = best else { return };
             // A merge elsewhere may have closed a path since this pair was tried.
-            if !siblings && self.indirect(a, b) {
+            if stage != Stage::Siblings && self.indirect(a, b) {
                 self.refuse(a, b, "cycle", "the merge would need its own result".into());
                 tried.insert((a, b), None);
                 continue;
@@ -362,7 +391,7 @@ impl Search<'_> {
 
     /// A root that no node computes (a view, a parameter, a constant) is copied into its own memory.
     fn copies(&mut self) -> Result<(), Refusal> {
-        let free: Vec<ValueId> = self.graph.roots.iter().copied().filter(|v| is_free(&self.f.node(*v).op)).collect();
+        let free: Vec<ValueId> = self.graph.roots.iter().copied().filter(|v| is_free(self.f, v.node)).collect();
         for v in free {
             let nodes = BTreeSet::from([v.node]);
             let built = map::build(self.f, self.target, &nodes, &[v], &format!("copy_{}", v.node))?;

@@ -4,8 +4,8 @@
 //! lanes, which on a GPU are the invocations of a workgroup and on a CPU are one task (SIMD is vector values). Each
 //! lane runs the phase's body: `let`, `var`, `reg`, `for`, `if`, stores and barriers over pure expressions.
 //!
-//! Templates build kernels with [`KernelBuilder`]; its text form is printed and parsed, the verifier
-//! proves types, scopes, uniform control flow and that every access is in range, and the interpreter runs a kernel and
+//! Templates build kernels with [`KernelBuilder`]; [`parse()`] and [`print()`] convert from and to text; [`verify()`]
+//! proves types, scopes, uniform control flow and that every access is in range; [`run()`] interprets a kernel and
 //! finds what cannot be proved: races, undefined memory, uncovered outputs.
 //!
 //! # Values
@@ -51,10 +51,14 @@
 //! }
 //! ```
 
+// A diagnostic is large, and made at most once.
+#![allow(clippy::result_large_err)]
+
 mod build;
 mod index;
 mod interpret;
 mod names;
+mod ops;
 mod parse;
 mod print;
 mod scalar;
@@ -65,6 +69,7 @@ mod walk;
 pub use build::{Axes, Buf, Group, Ix, KernelBuilder, PlaceRef, Reg, Val, Var};
 pub use index::{Builtin, Index, IndexArena};
 pub use interpret::{BufferData, Options, Order, Scalar, run};
+pub use ops::{BinaryOp, Comparison, FoldOp, MathFn, SubgroupOp, UnaryOp};
 pub use parse::parse;
 pub use print::{print, print_index};
 pub use types::*;

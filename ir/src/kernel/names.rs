@@ -1,7 +1,7 @@
 //! Words that cannot be names.
 
 use super::index::Builtin;
-use super::types::MathFn;
+use super::ops::MathFn;
 use mlxc_package::DType;
 
 const KEYWORDS: &[&str] = &[
@@ -32,4 +32,13 @@ pub(super) fn is_name(text: &str) -> bool {
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !is_reserved(text)
+}
+
+/// The nearest thing to a name: other characters become `_`.
+pub(super) fn sanitised(text: &str) -> String {
+    let mut out: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if !out.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        out.insert(0, '_');
+    }
+    out
 }

@@ -1,6 +1,7 @@
 //! Kernels to text, the inverse of parsing: one statement a line, names as they are.
 
 use super::index::Index;
+use super::ops::{BinaryOp, FoldOp, SubgroupOp, UnaryOp};
 use super::parse::precedence;
 use super::scalar;
 use super::types::*;

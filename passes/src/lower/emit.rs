@@ -94,6 +94,7 @@ pub struct Emitter<'k, 'f> {
     anchor: Option<(ValueId, std::rc::Rc<dyn Anchor<'k> + 'k>)>,
     bindings: Vec<Binding>,
     buffers: HashMap<(ValueId, Vec<Size>), Buf<'k>>,
+    /// Bytes loaded and stored, by home.
     loaded: HashMap<ValueId, f64>,
     loops: Vec<Ix<'k>>,
     symbols: Vec<Ix<'k>>,
@@ -216,7 +217,9 @@ impl<'k, 'f> Emitter<'k, 'f> {
     pub fn index(&mut self, ix: Ix<'k>, range: Range, multiple: i64) -> Coord {
         self.loops.push(ix);
         let atom = Atom::Loop(self.loops.len() as u32 - 1);
-        Coord::atom(self.space.intern(atom, range, multiple))
+        let id = self.space.intern(atom, range, multiple);
+        // A loop of one trip is no variable: views drop extents of 1, and both sides must agree.
+        if range.lo == range.hi { Coord::constant(range.lo) } else { Coord::atom(id) }
     }
 
     /// A size as a coordinate.
@@ -293,11 +296,19 @@ impl<'k, 'f> Emitter<'k, 'f> {
         mut f: impl FnMut(&mut Self, &[Coord]) -> Lowered<Val<'k>>,
     ) -> Lowered<Val<'k>> {
         let tail = self.tail.take();
+        // Gathering lanes costs about an operation each.
+        self.work.flops += f64::from(self.width) * self.trips;
         let mut parts = Vec::with_capacity(self.width as usize);
         for l in 0..i64::from(self.width) {
-            let at = match tail {
+            let at = match tail.map(|n| (n, n.as_const())) {
+                Some((_, Some(n))) if l >= n => {
+                    // Lanes past the tail hold anything: the last one's value will do.
+                    let last = *parts.last().expect("a tail has an element");
+                    parts.push(last);
+                    continue;
+                }
                 // Lanes past the tail repeat its last element: an address that exists.
-                Some(n) if l > 0 => {
+                Some((n, None)) if l > 0 => {
                     let ix = self.k.int(l).min(n - 1);
                     self.index(ix, Range::new(0, l), 1)
                 }
@@ -376,7 +387,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
         }
         let f = self.f;
         let node = f.node(v);
-        let inside = self.region.contains(&v.node) || is_free(&node.op);
+        let inside = self.region.contains(&v.node) || is_free(f, v.node);
         if !inside {
             return self.load(v, coords);
         }
@@ -446,7 +457,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             Op::Gather { axis } => {
                 let axis = *axis as usize;
                 let width = f.ty(inputs[1]).rank();
-                let at = self.gathered(inputs[0], inputs[1], axis, &coords[axis..axis + width].to_vec(), coords)?;
+                let at = self.gathered(inputs[0], inputs[1], axis, &coords[axis..axis + width])?;
                 match at {
                     Some(i) => {
                         let mut c = coords[..axis].to_vec();
@@ -459,7 +470,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             }
             Op::TakeAlong { axis } => {
                 let axis = *axis as usize;
-                match self.gathered(inputs[0], inputs[1], axis, coords, coords)? {
+                match self.gathered(inputs[0], inputs[1], axis, coords)? {
                     Some(i) => {
                         let mut c = coords.to_vec();
                         c[axis] = i;
@@ -544,14 +555,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
     }
 
     /// The index an index tensor holds at coordinates, clamped; `None` where lanes differ.
-    fn gathered(
-        &mut self,
-        x: ValueId,
-        indices: ValueId,
-        axis: usize,
-        at: &[Coord],
-        _whole: &[Coord],
-    ) -> Lowered<Option<Coord>> {
+    fn gathered(&mut self, x: ValueId, indices: ValueId, axis: usize, at: &[Coord]) -> Lowered<Option<Coord>> {
         if self.is_vector(at) {
             return Ok(None);
         }
@@ -651,10 +655,17 @@ impl<'k, 'f> Emitter<'k, 'f> {
             let next = starts.last().expect("one start").plus(&n, 1);
             starts.push(next);
         }
+        let inside: Vec<Option<bool>> =
+            (0..node.inputs.len()).map(|i| self.within(&coords[axis], &starts[i], &starts[i + 1])).collect();
+        if let Some(i) = inside.iter().position(|x| *x == Some(true)) {
+            let mut at = coords.to_vec();
+            at[axis] = at[axis].plus(&starts[i], -1);
+            return self.emit(node.inputs[i], &at);
+        }
         let zero = self.zero(node.types[0].dtype, self.is_vector(coords));
         let out = self.k.var("joined", zero);
         let mut result = Ok(());
-        for (i, x) in node.inputs.iter().enumerate() {
+        for (i, x) in node.inputs.iter().enumerate().filter(|(i, _)| inside[*i].is_none()) {
             let (lo, hi) = (self.ix(&starts[i]), self.ix(&starts[i + 1]));
             let c = self.ix(&coords[axis]);
             let inside = if i == 0 { c.lt(hi) } else { c.ge(lo) & c.lt(hi) };
@@ -669,6 +680,53 @@ impl<'k, 'f> Emitter<'k, 'f> {
             });
         }
         result.map(|()| self.k.let_("part", out.get()))
+    }
+
+    /// Whether `lo <= c < hi`, where ranges tell.
+    fn within(&self, c: &Coord, lo: &Coord, hi: &Coord) -> Option<bool> {
+        let (above, below) = (self.space.range(&c.plus(lo, -1)), self.space.range(&hi.plus(c, -1)));
+        if above.lo >= 0 && below.lo >= 1 {
+            Some(true)
+        } else if above.hi < 0 || below.hi < 1 {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// The elements of `x` where every listed axis is in its window, `otherwise` elsewhere. Axes are given as
+    /// (axis, first, end); coordinates inside are relative to the first.
+    fn windowed(
+        &mut self,
+        x: ValueId,
+        coords: &[Coord],
+        axes: &[(usize, Coord, Coord)],
+        otherwise: Val<'k>,
+    ) -> Lowered<Val<'k>> {
+        let mut at = coords.to_vec();
+        let mut open = Vec::new();
+        for (i, lo, hi) in axes {
+            at[*i] = coords[*i].plus(lo, -1);
+            match self.within(&coords[*i], lo, hi) {
+                Some(true) => {}
+                Some(false) => return Ok(otherwise),
+                None => open.push((coords[*i].clone(), lo, hi)),
+            }
+        }
+        let mut condition: Option<Val<'k>> = None;
+        for (c, lo, hi) in open {
+            let (c, lo, hi) = (self.ix(&c), self.ix(lo), self.ix(hi));
+            let here = c.ge(lo) & c.lt(hi);
+            condition = Some(condition.map_or(here, |w| w & here));
+        }
+        let Some(condition) = condition else { return self.emit(x, &at) };
+        let out = self.k.var("element", otherwise);
+        let mut result = Ok(());
+        self.k.if_(condition, || match self.scoped(1.0, |e| e.emit(x, &at)) {
+            Ok(v) => out.set(self.fit(v, otherwise)),
+            Err(r) => result = Err(r),
+        });
+        result.map(|()| self.k.let_("chosen", out.get()))
     }
 
     fn zero(&self, dtype: DType, vector: bool) -> Val<'k> {
@@ -693,29 +751,13 @@ impl<'k, 'f> Emitter<'k, 'f> {
         if self.is_vector(coords) {
             fill = fill.splat(self.width);
         }
-        if padded.is_empty() {
-            return self.emit(x, coords);
-        }
-        let out = self.k.var("padded", fill);
-        let mut inside: Option<Val<'k>> = None;
-        let mut at = coords.to_vec();
+        let mut axes = Vec::new();
         for i in padded {
-            let lo = Coord::constant(low[i]);
             let n = self.size_coord(&f.ty(x).shape[i]);
             let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a padded extent is a product of symbols"))?;
-            let hi = n.offset(low[i]);
-            let (c, lo_ix, hi_ix) = (self.ix(&coords[i]), self.ix(&lo), self.ix(&hi));
-            let here = c.ge(lo_ix) & c.lt(hi_ix);
-            inside = Some(inside.map_or(here, |w| w & here));
-            at[i] = coords[i].offset(-low[i]);
+            axes.push((i, Coord::constant(low[i]), n.offset(low[i])));
         }
-        let mut result = Ok(());
-        let cond = inside.expect("one axis is padded");
-        self.k.if_(cond, || match self.scoped(1.0, |e| e.emit(x, &at)) {
-            Ok(v) => out.set(self.fit(v, fill)),
-            Err(r) => result = Err(r),
-        });
-        result.map(|()| self.k.let_("element", out.get()))
+        self.windowed(x, coords, &axes, fill)
     }
 
     fn slice_update(&mut self, v: ValueId, axes: &[u32], coords: &[Coord]) -> Lowered<Val<'k>> {
@@ -735,9 +777,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
         }
         let old = self.emit(x, coords)?;
         let old = self.fit(old, self.zero(node.types[0].dtype, self.is_vector(coords)));
-        let out = self.k.var("updated", old);
-        let mut inside: Option<Val<'k>> = None;
-        let mut at = coords.to_vec();
+        let mut places = Vec::new();
         for i in partial {
             let start = match axes.iter().position(|a| *a as usize == i) {
                 Some(p) => self.window_start(node.inputs[2 + p], &whole[i], &window[i])?,
@@ -745,18 +785,10 @@ impl<'k, 'f> Emitter<'k, 'f> {
             };
             let n = self.size_coord(&window[i]);
             let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a window extent is a product of symbols"))?;
-            let (c, lo, hi) = (self.ix(&coords[i]), self.ix(&start), self.ix(&start.plus(&n, 1)));
-            let here = c.ge(lo) & c.lt(hi);
-            inside = Some(inside.map_or(here, |w| w & here));
-            at[i] = coords[i].plus(&start, -1);
+            let end = start.plus(&n, 1);
+            places.push((i, start, end));
         }
-        let mut result = Ok(());
-        let cond = inside.expect("one axis is partial");
-        self.k.if_(cond, || match self.scoped(1.0, |e| e.emit(update, &at)) {
-            Ok(v) => out.set(self.fit(v, old)),
-            Err(r) => result = Err(r),
-        });
-        result.map(|()| self.k.let_("element", out.get()))
+        self.windowed(update, coords, &places, old)
     }
 
     // --- memory ----------------------------------------------------------------------------------------------
@@ -831,7 +863,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             x = f.node(x).inputs[0];
         }
         let node = f.node(x);
-        let in_memory = !self.region.contains(&x.node) && (!is_free(&node.op) || matches!(node.op, Op::Param(_)));
+        let in_memory = !self.region.contains(&x.node) && (!is_free(f, x.node) || matches!(node.op, Op::Param(_)));
         if !in_memory || self.layout(self.home(x)) != Layout::RowMajor {
             let name = f.value_name(v);
             return Err(Refusal::new(
@@ -882,6 +914,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
         let home = self.home(v);
         let ty = self.f.ty(home).clone();
         let buffer = self.buffer(home, &ty.shape, access)?;
+        let lanes = if self.is_vector(coords) { f64::from(self.width) } else { 1.0 };
+        *self.loaded.entry(home).or_default() += lanes * self.trips * ty.dtype.bytes() as f64;
         let layout = self.layout(home);
         let stored = self.stored(layout, coords);
         let value = match ty.dtype {
@@ -923,10 +957,15 @@ impl<'k, 'f> Emitter<'k, 'f> {
     }
 }
 
-/// Ops that no kernel is made for: they are redone wherever they are read.
-pub fn is_free(op: &Op) -> bool {
-    op.is_view()
-        || matches!(op, Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. })
+/// Nodes that no kernel is made for: they are redone wherever they are read. A widening cast is one, so that memory
+/// holds the narrow value.
+pub fn is_free(f: &Function, node: u32) -> bool {
+    let n = &f.nodes[node as usize];
+    match &n.op {
+        Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
+        Op::Cast(to) => to.bytes() > f.ty(n.inputs[0]).dtype.bytes(),
+        op => op.is_view(),
+    }
 }
 
 /// The value whose memory `v` lives in: every version of a state is its parameter.

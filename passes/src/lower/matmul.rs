@@ -5,9 +5,9 @@
 //! products are staged, an epilogue may read any column of its block: a rotary embedding finds its partner, a gated
 //! activation its gate, and a merged projection writes each of its parts where it belongs.
 
-use crate::lower::coord::{Atom, Coord};
+use crate::lower::coord::{AtomId, Coord};
 use crate::lower::elementwise::compute;
-use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work, home};
+use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work, home, is_free};
 use crate::lower::map::{Built, domain, store_all};
 use crate::lower::pull;
 use mlxc_ir::graph::{Function, Op, Role, ValueId};
@@ -98,7 +98,7 @@ pub fn build(
     for _ in 0..6 {
         let (built, next) = attempt(f, target, region, anchor, weight, &parts, name, &plan, ragged)?;
         if next == plan {
-            return Ok(built);
+            return built;
         }
         // A wanted split must divide the block, else the partner of a column lies in another task.
         let least = next.splits.iter().fold(block, |w, s| lcm(w, *s));
@@ -173,7 +173,7 @@ pub(super) fn spine(f: &Function, region: &Region, anchor: ValueId, v: ValueId) 
             return true;
         }
         let n = f.node(v);
-        if !(region.contains(&v.node) || n.op.is_view()) {
+        if !(region.contains(&v.node) || is_free(f, v.node)) {
             return false;
         }
         if n.inputs.iter().any(|x| walk(f, region, anchor, *x, path)) {
@@ -207,7 +207,7 @@ fn read_segments(
         out.push(0);
         return Ok(());
     }
-    if !(region.contains(&v.node) || n.op.is_view()) {
+    if !(region.contains(&v.node) || is_free(f, v.node)) {
         return Ok(());
     }
     if let Op::Slice { start, stop, .. } = &n.op
@@ -267,6 +267,8 @@ struct Window {
     base: Coord,
     segments: Vec<i64>,
     width: i64,
+    /// Atoms of the loops over columns: what a split can be made of.
+    atoms: Vec<AtomId>,
 }
 
 impl<'k> Anchor<'k> for Staged<'k> {
@@ -328,10 +330,11 @@ fn attempt(
     name: &str,
     plan: &Plan,
     ragged: bool,
-) -> Lowered<(Built, Plan)> {
+) -> Lowered<(Lowered<Built>, Plan)> {
     let k = KernelBuilder::new(name);
-    let (bindings, work, next) = emit_kernel(&k, f, target, region, anchor, weight, parts, plan, ragged)?;
-    Ok((Built { kernel: k.finish(), bindings, work, template: "matmul" }, next))
+    let (made, next) = emit_kernel(&k, f, target, region, anchor, weight, parts, plan, ragged)?;
+    let built = made.map(|(bindings, work)| Built { kernel: k.finish(), bindings, work, template: "matmul" });
+    Ok((built, next))
 }
 
 fn emit_kernel<'k>(
@@ -344,7 +347,7 @@ fn emit_kernel<'k>(
     parts: &[Part],
     plan: &Plan,
     ragged: bool,
-) -> Lowered<(Vec<Binding>, Work, Plan)> {
+) -> Lowered<(Lowered<(Vec<Binding>, Work)>, Plan)> {
     let node = &f.nodes[anchor as usize];
     let (a, b) = (node.inputs[0], node.inputs[1]);
     let Some(Layout::Blocked { block, pair }) = target.layouts.get(&weight).copied() else {
@@ -378,7 +381,11 @@ fn emit_kernel<'k>(
             e.work.dot_flops += 2.0 * (most_rows * columns * inner) as f64;
             let panels = Panels { buffer: weight_buffer, block: i64::from(block), s: &s };
             // Parts that follow each other are one stretch of panels, computed before they part ways.
-            let together = parts.len() > 1 && parts.iter().all(|p| p.segments == [p.start]);
+            let mut end = 0;
+            let follows = |p: &Part| std::mem::replace(&mut end, p.start + p.columns) == p.start;
+            let together = parts.len() > 1
+                && parts.iter().all(|p| p.segments == [p.start] && p.columns % plan.width == 0)
+                && parts.iter().all(follows);
             if together {
                 panels.multiply(e, &source, staged, &g.scale(plan.width), 0, plan.width)?;
             }
@@ -416,16 +423,16 @@ fn emit_kernel<'k>(
             }
             Ok(())
         });
+        let along = window.borrow().atoms.clone();
         for (atom, factor) in e.space.take_wanted() {
-            if matches!(e.space.get(atom), Atom::Loop(_)) && !next.splits.contains(&factor) && factor < columns {
+            if along.contains(&atom) && !next.splits.contains(&factor) && factor < columns {
                 next.splits.push(factor);
             }
         }
         next.splits.sort_by(|a, b| b.cmp(a));
     });
-    result?;
-    let (bindings, work) = e.finish();
-    Ok((bindings, work, next))
+    // A refusal may fall with the splits it asked for, so both are reported.
+    Ok((result.map(|()| e.finish()), next))
 }
 
 fn shape(e: &Emitter<'_, '_>, profile: &TargetProfile, rows: Size, k: i64, dtype: DType, pair: i64) -> Shape {
@@ -618,6 +625,7 @@ fn epilogue<'k>(
         let mut store = |e: &mut Emitter<'k, '_>| {
             let exact = part.columns % plan.width == 0;
             columns(e, plan.width, &plan.splits, Coord::constant(0), &mut |e, c| {
+                window.borrow_mut().atoms.extend(c.terms.iter().map(|(a, _)| *a));
                 let column = base.plus(&c, 1);
                 let mut body = |e: &mut Emitter<'k, '_>| {
                     for (v, path) in part.outputs.iter().zip(&paths) {

@@ -6,6 +6,7 @@
 
 mod dtype;
 mod layout;
+pub mod plan;
 pub mod size;
 
 pub use dtype::DType;

@@ -74,7 +74,7 @@ impl KernelBuilder {
     pub fn new(name: &str) -> Self {
         KernelBuilder {
             inner: RefCell::new(Inner {
-                kernel: Kernel::new(name),
+                kernel: Kernel::new(super::names::sanitised(name)),
                 blocks: Vec::new(),
                 names: vec![HashSet::new()],
                 groups: Vec::new(),
@@ -290,7 +290,11 @@ impl KernelBuilder {
         assert!(!inner.blocks.is_empty(), "loops belong to a phase");
         let (lo, hi) = (lo.id, hi.id);
         inner.fresh_indices(&[lo, hi]);
+        // Tells values made before the loop from those made in it.
+        inner.clock += 1;
         let began = inner.clock;
+        // What is made from here on is told from what was made before.
+        inner.clock += 1;
         inner.loops.push(Loop { began, early: Vec::new() });
         inner.blocks.push(Vec::new());
         inner.names.push(HashSet::new());
@@ -462,9 +466,10 @@ impl Inner {
 
     /// A name no visible declaration has.
     fn free(&self, base: &str) -> Name {
+        let base = &super::names::sanitised(base);
         let taken = |name: &str| self.names.iter().any(|scope| scope.contains(name)) || super::names::is_reserved(name);
         if !taken(base) {
-            return base.into();
+            return base.as_str().into();
         }
         (1..).map(|n| format!("{base}_{n}")).find(|n| !taken(n)).expect("there are names enough").into()
     }
@@ -506,7 +511,7 @@ impl Inner {
         let stale = self.written.get(&state).is_some_and(|w| *w > born);
         assert!(!stale, "{}: read by a value made before its last write: bind it with let_", self.state_name(state));
         for open in &mut self.loops {
-            if born <= open.began {
+            if born < open.began {
                 open.early.push(state);
             }
         }

@@ -1,6 +1,7 @@
 //! The builder's handles and their operators.
 
 use super::{Inner, KernelBuilder, State};
+use crate::kernel::ops::{BinaryOp, Comparison, FoldOp, MathFn, SubgroupOp, UnaryOp};
 use crate::kernel::types::*;
 use mlxc_package::DType;
 use smallvec::SmallVec;
@@ -73,12 +74,14 @@ impl<'k> Ix<'k> {
     }
 
     /// Quotient by a constant of at least 1.
+    #[allow(clippy::should_implement_trait)] // `/` would look like it took any index
     pub fn div(self, by: i64) -> Self {
         assert!(by >= 1, "index divisors are at least 1");
         self.with(|a| a.div(self.id, by))
     }
 
     /// Remainder by a constant of at least 1.
+    #[allow(clippy::should_implement_trait)] // as above
     pub fn rem(self, by: i64) -> Self {
         assert!(by >= 1, "index divisors are at least 1");
         self.with(|a| a.modulo(self.id, by))
@@ -180,6 +183,22 @@ impl<'k> ops::Mul<i64> for Ix<'k> {
 
     fn mul(self, by: i64) -> Ix<'k> {
         self.with(|a| a.scale(self.id, by))
+    }
+}
+
+impl<'k> ops::Add<Ix<'k>> for i64 {
+    type Output = Ix<'k>;
+
+    fn add(self, other: Ix<'k>) -> Ix<'k> {
+        other + self
+    }
+}
+
+impl<'k> ops::Mul<Ix<'k>> for i64 {
+    type Output = Ix<'k>;
+
+    fn mul(self, other: Ix<'k>) -> Ix<'k> {
+        other * self
     }
 }
 
@@ -508,6 +527,15 @@ macro_rules! operators {
 
             fn $method(self, other: f64) -> Val<'k> {
                 self.binary(BinaryOp::$op, self.literal(other))
+            }
+        }
+
+        /// With a constant of the value's own dtype.
+        impl<'k> ops::$trait<Val<'k>> for f64 {
+            type Output = Val<'k>;
+
+            fn $method(self, other: Val<'k>) -> Val<'k> {
+                other.literal(self).binary(BinaryOp::$op, other)
             }
         }
     )*};

@@ -1,8 +1,8 @@
 //! Arithmetic on one element, given and returned as bits. Half types are computed in f32 and rounded once.
 
 use super::special;
+use crate::kernel::ops::{BinaryOp, Comparison, MathFn, UnaryOp};
 use crate::kernel::scalar::{from_f64, from_i64, mask, to_f64, to_i64};
-use crate::kernel::types::*;
 use half::{bf16, f16};
 use mlxc_package::DType;
 

@@ -5,6 +5,7 @@ use super::arith;
 use super::eval::Indices;
 use super::exec::Bits;
 use crate::Diagnostic;
+use crate::kernel::ops::{FoldOp, SubgroupOp};
 use crate::kernel::scalar;
 use crate::kernel::types::*;
 use mlxc_package::DType;

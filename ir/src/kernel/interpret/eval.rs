@@ -6,6 +6,7 @@ use super::arith::{self, Fault};
 use super::exec::Bits;
 use crate::Diagnostic;
 use crate::kernel::index::{Builtin, Index};
+use crate::kernel::ops::Comparison;
 use crate::kernel::scalar;
 use crate::kernel::types::*;
 use smallvec::SmallVec;
@@ -257,6 +258,11 @@ impl Machine<'_> {
                 };
                 for (i, x) in a.iter_mut().enumerate() {
                     *x = arith::math(*f, d, *x, b.as_ref().map_or(0, |b| b[i]));
+                    if self.math_ulp > 0 && scalar::to_f64(d, *x).is_normal() {
+                        // Neighbours of a normal number differ by one in its bits.
+                        let shift = self.draw() % (2 * self.math_ulp + 1);
+                        *x = x.wrapping_add(shift).wrapping_sub(self.math_ulp);
+                    }
                 }
                 a
             }

@@ -48,14 +48,17 @@ impl<'k> Machine<'k> {
 
     pub(super) fn slot_registers(&self, id: LocalId) -> usize {
         match &self.k.local(id).kind {
-            LocalKind::Reg(dims) => dims.iter().map(|d| *d as usize).product(),
+            LocalKind::Reg(dims) => dims.iter().fold(1, |n: usize, d| n.saturating_mul(*d as usize)),
             _ => 1,
         }
     }
 
-    fn fill(&mut self, id: LocalId, value: Option<&Bits>) {
+    fn fill(&mut self, id: LocalId, value: Option<&Bits>) -> Result<(), Diagnostic> {
         let ty = self.k.local(id).ty;
         let (registers, holders, n) = (self.slot_registers(id), self.holders(ty), Self::elements(ty));
+        if registers.saturating_mul(holders * n) > 1 << 26 {
+            return Err(Diagnostic::new(559, format!("`{}` is too large", self.k.local(id).name)));
+        }
         let slot = &mut self.locals[id.index()];
         slot.data.clear();
         slot.defined.clear();
@@ -64,6 +67,7 @@ impl<'k> Machine<'k> {
             Some(v) => (0..registers).for_each(|_| slot.data.extend_from_slice(v)),
             None => slot.data.resize(registers * holders * n, 0),
         }
+        Ok(())
     }
 
     pub(super) fn register(&mut self, id: LocalId, at: &[IndexId]) -> Result<usize, Diagnostic> {
@@ -85,7 +89,7 @@ impl<'k> Machine<'k> {
         match stmt {
             Stmt::Let(local, e) => {
                 let v = self.eval(*e, mask)?;
-                self.fill(*local, Some(&v));
+                self.fill(*local, Some(&v))?;
             }
             Stmt::LetIndex(var, i) => {
                 let v = self.indices(*i, mask)?;
@@ -96,7 +100,7 @@ impl<'k> Machine<'k> {
                     Some(e) => Some(self.eval(*e, mask)?),
                     None => None,
                 };
-                self.fill(*local, v.as_ref());
+                self.fill(*local, v.as_ref())?;
             }
             Stmt::Set(local, at, e) => {
                 let v = self.eval(*e, mask)?;
@@ -123,9 +127,10 @@ impl<'k> Machine<'k> {
                 let at = self.place_indices(place, mask)?;
                 for lane in (0..self.lanes).filter(|l| mask[*l]) {
                     let here: SmallVec<[i64; 4]> = at.iter().map(|i| i.at(lane)).collect();
+                    let who = self.toucher(place.memory, lane);
                     let array = self.array(place.memory)?;
                     let offset = array.offset(&here)?;
-                    array.update(offset, |old| arith::binary(op.binary(), d, old, v[lane]).unwrap_or(old))?;
+                    array.update(offset, |old| arith::binary(op.binary(), d, old, v[lane]).unwrap_or(old), &who)?;
                 }
             }
             // The address may be out of range; only its data values are read.

@@ -44,6 +44,8 @@ impl Toucher {
 #[derive(Clone, Default)]
 struct Track {
     writer: Option<Toucher>,
+    /// Of the last atomic; atomics do not conflict with each other.
+    atomic: Option<Toucher>,
     readers: SmallVec<[Toucher; 1]>,
 }
 
@@ -88,10 +90,10 @@ impl Array {
             return Err(Diagnostic::new(551, format!("`{}`: an element is loaded before it is stored", self.name))
                 .found(self.coordinates(offset)));
         }
-        if let Some(tracks) = &mut self.tracks {
-            let track = &mut tracks[offset];
-            if let Some(conflict) = track.writer.and_then(|w| self.name_conflict(&w, who, offset, "stored and loaded"))
-            {
+        if let Some(tracks) = &self.tracks {
+            let track = &tracks[offset];
+            let mut stores = track.writer.iter().chain(&track.atomic);
+            if let Some(conflict) = stores.find_map(|w| self.name_conflict(w, who, offset, "stored and loaded")) {
                 return Err(conflict);
             }
             let track = &mut self.tracks.as_mut().expect("checked above")[offset];
@@ -114,10 +116,12 @@ impl Array {
     pub(super) fn store(&mut self, offset: usize, bits: u64, who: &Toucher) -> Result<(), Diagnostic> {
         if let Some(tracks) = &self.tracks {
             let track = &tracks[offset];
-            let conflict =
-                track.writer.iter().find_map(|w| self.name_conflict(w, who, offset, "stored twice")).or_else(|| {
-                    track.readers.iter().find_map(|r| self.name_conflict(r, who, offset, "loaded and stored"))
-                });
+            let conflict = track
+                .writer
+                .iter()
+                .chain(&track.atomic)
+                .find_map(|w| self.name_conflict(w, who, offset, "stored twice"))
+                .or_else(|| track.readers.iter().find_map(|r| self.name_conflict(r, who, offset, "loaded and stored")));
             if let Some(conflict) = conflict {
                 return Err(conflict);
             }
@@ -129,12 +133,39 @@ impl Array {
         Ok(())
     }
 
-    /// An atomic update: no conflict with other atomics, which is all that may be mixed.
-    pub(super) fn update(&mut self, offset: usize, with: impl FnOnce(u64) -> u64) -> Result<(), Diagnostic> {
+    /// An atomic update, which may meet other atomics but no plain access.
+    pub(super) fn update(
+        &mut self,
+        offset: usize,
+        with: impl FnOnce(u64) -> u64,
+        who: &Toucher,
+    ) -> Result<(), Diagnostic> {
         if self.defined.as_ref().is_some_and(|d| !d[offset]) {
-            return Err(Diagnostic::new(551, format!("`{}`: an atomic on an undefined element", self.name)));
+            return Err(Diagnostic::new(551, format!("`{}`: an atomic on an undefined element", self.name))
+                .found(self.coordinates(offset)));
         }
-        self.data[offset] = with(self.data[offset]);
+        if let Some(tracks) = &self.tracks {
+            let track = &tracks[offset];
+            let mut plain = track.writer.iter().chain(&track.readers);
+            if let Some(conflict) =
+                plain.find_map(|w| self.name_conflict(w, who, offset, "updated and touched plainly"))
+            {
+                return Err(conflict);
+            }
+            let mut all = *who;
+            if let Some(before) = track.atomic.filter(|b| (b.launch, b.interval) == (who.launch, who.interval)) {
+                // Nobody in particular, so that a plain access by any one of them conflicts with the others.
+                if before.group != who.group {
+                    all.group = u64::MAX;
+                }
+                if before.lane != who.lane {
+                    (all.lane, all.subgroup) = (u32::MAX, u32::MAX);
+                }
+            }
+            self.tracks.as_mut().expect("checked above")[offset].atomic = Some(all);
+        }
+        let bits = with(self.data[offset]);
+        self.put(offset, bits);
         Ok(())
     }
 

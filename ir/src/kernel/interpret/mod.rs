@@ -87,13 +87,15 @@ pub struct Options {
     pub order: Order,
     /// Lanes of a subgroup in phases that say `subgroup any`.
     pub subgroup_width: u32,
+    /// Elementary functions (not `sqrt`) err by up to this many units in the last place, as the seed has it.
+    pub math_ulp: u32,
     /// Statements executed before giving up.
     pub statement_limit: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 0, order: Order::Shuffled, subgroup_width: 32, statement_limit: 1 << 32 }
+        Options { seed: 0, order: Order::Shuffled, subgroup_width: 32, math_ulp: 0, statement_limit: 1 << 32 }
     }
 }
 
@@ -124,6 +126,7 @@ pub fn run(
         buffer_interval: 0,
         random: options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
         statement: None,
+        math_ulp: u64::from(options.math_ulp),
         statements: options.statement_limit,
     };
     let find = |name: &str| scalars.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
@@ -209,6 +212,7 @@ struct Machine<'k> {
     buffer_interval: u32,
     random: u64,
     statement: Option<&'k Stmt>,
+    math_ulp: u64,
     /// Statements left.
     statements: u64,
 }
@@ -250,7 +254,7 @@ impl<'k> Machine<'k> {
         };
         let extents = phase.grid.iter().map(|(_, e)| self.uniform(*e)).collect::<Result<Vec<i64>, _>>()?;
         let count = extents.iter().try_fold(1i64, |n, e| n.checked_mul((*e).max(0)));
-        let count = count.filter(|n| *n <= 1 << 32).ok_or_else(|| Diagnostic::new(559, "the grid is too large"))?;
+        let count = count.filter(|n| *n <= 1 << 26).ok_or_else(|| Diagnostic::new(559, "the grid is too large"))?;
         let mut order: Vec<i64> = (0..count).collect();
         match options.order {
             Order::Ascending => {}

@@ -5,6 +5,7 @@ use super::parse_type;
 use super::resolve::{Accessed, Entity, Grouped, Typed, Want};
 use super::syntax::{Argument, Node, Syntax, TypeArg};
 use crate::Diagnostic;
+use crate::kernel::ops::{BinaryOp, FoldOp, MathFn, SubgroupOp, UnaryOp};
 use crate::kernel::types::*;
 use mlxc_package::DType;
 use smallvec::SmallVec;

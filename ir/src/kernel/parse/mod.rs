@@ -8,6 +8,7 @@ mod syntax;
 pub(super) use syntax::precedence;
 
 use super::names;
+use super::ops::FoldOp;
 use super::types::*;
 use crate::{Diagnostic, Location};
 use lex::{Token, TokenKind};
@@ -191,8 +192,8 @@ impl<'t> Parser<'t> {
         self.expect("<")?;
         let dtype = self.dtype()?;
         self.expect(",")?;
-        let rows = u8::try_from(self.unsigned()?).ok();
-        let columns = self.peek().strip_prefix('x').and_then(|n| n.parse().ok());
+        let rows = u8::try_from(self.unsigned()?).ok().filter(|n| (1..=64).contains(n));
+        let columns = self.peek().strip_prefix('x').and_then(|n| n.parse().ok()).filter(|n| (1..=64u8).contains(n));
         let (Some(rows), Some(columns)) = (rows, columns) else { return Err(self.unexpected("a size such as 8x8")) };
         self.next();
         let mut role = TileRole::C;

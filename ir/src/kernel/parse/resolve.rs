@@ -4,6 +4,7 @@ use super::Parser;
 use super::syntax::{AccessSyntax, Node, Syntax};
 use crate::Diagnostic;
 use crate::kernel::index::Builtin;
+use crate::kernel::ops::{BinaryOp, Comparison, UnaryOp};
 use crate::kernel::scalar;
 use crate::kernel::types::*;
 use mlxc_package::DType;

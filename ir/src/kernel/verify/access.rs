@@ -72,7 +72,7 @@ impl Verifier<'_> {
             ExprKind::Shuffle(v, f) => self.lane_fn(f, e.ty.lanes(), Some(k.expr(*v).ty.lanes())),
             ExprKind::Lanes(op, n, _) => {
                 self.collective(&format!("lanes.{}", op.name()));
-                if !n.is_power_of_two() || self.lanes % n != 0 {
+                if !n.is_power_of_two() || !self.lanes.is_multiple_of(*n) {
                     let message = format!("runs of {n} lanes do not divide a group of {}", self.lanes);
                     self.report(532, message);
                 }

@@ -65,6 +65,10 @@ impl Linear {
                     (*a.min(b), c.checked_add(d)?)
                 }
             };
+            // Without the one value that has no opposite, signs can be changed freely.
+            if c == i64::MIN {
+                return None;
+            }
             if c != 0 {
                 terms.push((a, c));
             }

@@ -9,6 +9,7 @@ mod prove;
 mod types;
 
 use super::index::Builtin;
+use super::ops::{BinaryOp, Comparison, FoldOp, UnaryOp};
 use super::print::print_statement;
 use super::types::*;
 use crate::Diagnostic;
@@ -19,6 +20,8 @@ use std::collections::HashMap;
 
 /// Statements of one phase after unrolling.
 const STATEMENT_CAP: u64 = 4096;
+/// Registers of one `reg`.
+const REGISTER_CAP: u64 = 4096;
 /// Diagnostics reported for one kernel.
 const DIAGNOSTIC_CAP: usize = 16;
 
@@ -47,7 +50,7 @@ impl Facts {
 /// # Errors
 /// `MLXC0502` a name that does not reach its declaration, `0503` types, `0510` access mode, `0511` axes, `0512` atomic
 /// mixing, `0513` an index that is not constant after unrolling, `0520` not affine, `0521` divisor, `0522` may be
-/// negative, `0523` may exceed, `0524` `first n`, `0525` width, `0526` unrolling, `0527` `require` that cannot hold,
+/// negative, `0523` may exceed, `0524` `first n`, `0525` width, `0526` unrolling or too many registers, `0527` `require` that cannot hold,
 /// `0530` barrier and `0531` collective in divergent flow, `0532` cluster, `0533` no subgroup width.
 pub fn verify(kernel: &Kernel) -> Result<Facts, Vec<Diagnostic>> {
     let mut v = Verifier {
@@ -265,6 +268,7 @@ impl<'k> Verifier<'k> {
             }
         }
         for fact in &k.require {
+            self.host_index(*fact);
             let form = self.linear(*fact);
             if self.prover.upper(&form).is_some_and(|most| most < 0) {
                 self.report(527, format!("`require {} >= 0` never holds", self.show_index(*fact)));
@@ -293,7 +297,20 @@ impl<'k> Verifier<'k> {
         }
     }
 
+    /// What the host computes before a launch cannot depend on data.
+    fn host_index(&mut self, id: IndexId) {
+        let mut data = false;
+        self.k.index.clamped(id, &mut |_| data = true);
+        if data {
+            self.report(
+                520,
+                format!("`{}` is computed before the launch and cannot depend on data", self.show_index(id)),
+            );
+        }
+    }
+
     fn extent(&mut self, id: IndexId) -> Linear {
+        self.host_index(id);
         let form = self.linear(id);
         self.not_negative(id, &form);
         form
@@ -304,6 +321,8 @@ impl<'k> Verifier<'k> {
             Step::Phase(phase) => self.run_phase(phase),
             Step::Serial { var, lo, hi, step, body } => {
                 let mut scope = self.open();
+                self.host_index(*lo);
+                self.host_index(*hi);
                 self.counter(&mut scope, *var, *lo, *hi, *step, false);
                 for step in body {
                     self.step(step);
@@ -431,6 +450,13 @@ impl<'k> Verifier<'k> {
                 self.declare_var(scope, *var, state);
             }
             Stmt::Declare(local, init) => {
+                if let LocalKind::Reg(dims) = &k.local(*local).kind {
+                    let registers = dims.iter().fold(1u64, |n, d| n.saturating_mul(u64::from(*d)));
+                    if registers > REGISTER_CAP {
+                        let name = &k.local(*local).name;
+                        self.report(526, format!("`{name}`: {registers} registers are more than {REGISTER_CAP}"));
+                    }
+                }
                 if let Some(e) = init {
                     self.value(*e);
                     self.same_type(*e, k.local(*local).ty);

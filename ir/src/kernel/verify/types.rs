@@ -1,5 +1,6 @@
 //! The typing rules, checked again for kernels that were not parsed.
 
+use crate::kernel::ops::{BinaryOp, FoldOp, SubgroupOp, UnaryOp};
 use crate::kernel::types::*;
 use mlxc_package::DType;
 
@@ -11,7 +12,11 @@ pub(super) fn mistyped(k: &Kernel, id: ExprId) -> Option<String> {
     let scalar = Type::scalar(d);
     let value = !ty.is_tile();
     let numeric = value && d != DType::Bool;
-    let fine = Type::lanes_allowed(u64::from(ty.lanes()))
+    let sized = match ty {
+        Type::Value { lanes, .. } => Type::lanes_allowed(u64::from(lanes)),
+        Type::Tile { rows, columns, .. } => (1..=64).contains(&rows) && (1..=64).contains(&columns),
+    };
+    let fine = sized
         && match &e.kind {
             ExprKind::Const(bits) => ty == scalar && bits & !crate::kernel::scalar::mask(d) == 0,
             ExprKind::Arg(a) => k.args[a.index()].kind == ArgKind::Scalar(d) && ty == scalar,
@@ -74,9 +79,13 @@ pub(super) fn mistyped(k: &Kernel, id: ExprId) -> Option<String> {
             }
             ExprKind::Dot { terms, acc, a, b } => {
                 let (ta, tb) = (of(a), of(b));
-                let kinds = match (terms, ta.dtype(), tb.dtype(), d) {
-                    (2, DType::BF16, DType::BF16, DType::F32) | (2, DType::F16, DType::F16, DType::F32) => true,
-                    (4, DType::U8 | DType::I8, DType::I8, DType::I32) | (4, DType::U8, DType::U8, DType::I32) => true,
+                let halves = |x: Type| matches!(x.dtype(), DType::BF16 | DType::F16);
+                let kinds = match terms {
+                    2 => halves(ta) && ta.dtype() == tb.dtype() && d == DType::F32,
+                    4 => matches!(
+                        (ta.dtype(), tb.dtype(), d),
+                        (DType::U8 | DType::I8, DType::I8, DType::I32) | (DType::U8, DType::U8, DType::I32)
+                    ),
                     _ => false,
                 };
                 kinds && value && of(acc) == ty && ta.lanes() == tb.lanes() && ta.lanes() == ty.lanes() * terms
