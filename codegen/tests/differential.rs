@@ -19,8 +19,8 @@ fn words(kernel: &Kernel, scalars: &[Scalar]) -> Vec<u64> {
             let argument = i.checked_sub(symbols).map(|a| &kernel.args[a].kind);
             match (s, argument) {
                 (Scalar::Int(v), _) => *v as u64,
-                (Scalar::Float(v), Some(ArgKind::Scalar(F64))) => v.to_bits(),
-                (Scalar::Float(v), _) => u64::from((*v as f32).to_bits()),
+                (Scalar::Float(v), Some(ArgKind::Scalar(d))) => BufferData::of(*d, [*v]).bits[0],
+                (Scalar::Float(_), _) => panic!("an index is an integer"),
             }
         })
         .collect()
@@ -345,6 +345,39 @@ fn loops_branches_registers_and_masks() {
             let (expected, got) = both(&kernel, profile, &scalars, &data);
             assert!(expected == got, "{profile} {s} {t} {base}");
         }
+    }
+}
+
+#[test]
+fn atomics_and_scalar_arguments() {
+    let text = "kernel histogram {
+      sym N in 1..=4096
+      arg shift: u32
+      arg offset: f16
+      buf x: u32[N] read
+      buf h: atomic u32[16] update
+      buf m: atomic i32[2] update
+      buf y: f16[N] write
+      phase count grid(n: N) {
+        let v = x[n] >> (shift & 31)
+        atomic.add h[idx(v, 0..16)], u32(1)
+        atomic.min m[0], i32(v)
+        atomic.max m[1], i32(v)
+        y[n] = offset * f16(n)
+      }
+    }";
+    let kernel = kernel(text);
+    let mut random = Random::new(4);
+    let data = [
+        BufferData { dtype: U32, bits: (0..300).map(|_| random.bits() & 0xFFFF_FFFF).collect() },
+        BufferData::zeros(U32, 16),
+        BufferData::zeros(I32, 2),
+        BufferData::zeros(F16, 300),
+    ];
+    for profile in runnable() {
+        let scalars = [Scalar::Int(300), Scalar::Int(28), Scalar::Float(1.5)];
+        let (expected, got) = both(&kernel, profile, &scalars, &data);
+        assert!(expected == got, "{profile}");
     }
 }
 
