@@ -3,9 +3,9 @@
 pub mod canonicalise;
 pub mod decompose;
 pub mod eqsat;
+pub mod inline;
 pub mod lower;
 pub mod memory;
-pub mod outline;
 pub mod partition;
 pub mod rewrite;
 pub mod schedule;
