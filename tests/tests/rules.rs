@@ -188,6 +188,7 @@ fn cases() -> Vec<Cases> {
     out.extend(norm_cases());
     out.extend(activation_cases());
     out.push(attention_cases());
+    out.extend(rope_cases());
     out
 }
 
@@ -788,4 +789,170 @@ fn attention_cases() -> Cases {
             attention_case(Attention { wrong_axis: true, ..plain }),
         ],
     }
+}
+
+/// How a rotary embedding is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    Halves,
+    Rotated,
+    /// Tables are joined, not angles.
+    RotatedTables,
+    Interleaved,
+    /// Neighbours taken from pairs, not by steps.
+    InterleavedPairs,
+}
+
+/// What is wrong with it.
+#[derive(Clone, Copy, PartialEq)]
+enum Wrong {
+    Nothing,
+    Sign,
+    Swapped,
+    OtherAngle,
+    OtherValue,
+    /// Positions are an input of any values.
+    FreePositions,
+    /// Positions skip every other one.
+    Strided,
+}
+
+fn rope_case(turn: Turn, wrong: Wrong, computed: bool) -> Function {
+    let mut b = B::new();
+    let (h, d, half) = (2, 8, 4);
+    let s = Size::symbol(b.b.symbol("S", Range::new(1, 5), 1, SymbolKind::Size));
+    let (offset, _) = b.b.scalar("offset", Range::new(0, 9), None);
+    let full = vec![c(1), c(h), s.clone(), c(d)];
+    let ty = TensorType { dtype: DType::F64, shape: full.clone() };
+    let x = b.b.param("x", Role::Input, ty.clone(), None);
+    let other = b.b.param("other", Role::Input, ty, None);
+    // Frequencies 4^-i: exact in f32, as are their products with small positions.
+    let w = if computed {
+        let i = b.op(Op::Iota { dtype: DType::F64, shape: sizes(&[half]), axis: 0 }, &[]);
+        let e = b.scalar(BinaryOp::Multiply, i, -2.0 / d as f64);
+        b.of_scalar(BinaryOp::Power, 256.0, e)
+    } else {
+        let bytes = [1.0f64, 0.25, 0.0625, 0.375].iter().map(|w| f64::from(*w as f32)).flat_map(f64::to_le_bytes);
+        let dense = mlxc_ir::graph::Dense { dtype: DType::F64, shape: vec![half], bytes: bytes.collect() };
+        b.op(Op::Constant(std::sync::Arc::new(dense)), &[])
+    };
+    let positions = match wrong {
+        Wrong::FreePositions => {
+            let ty = TensorType { dtype: DType::F64, shape: vec![s.clone()] };
+            b.b.param("positions", Role::Input, ty, None)
+        }
+        _ => {
+            let i = b.op(Op::Iota { dtype: DType::I32, shape: vec![s.clone()], axis: 0 }, &[]);
+            let i = if wrong == Wrong::Strided { b.scalar(BinaryOp::Multiply, i, 2.0) } else { i };
+            let i = b.binary(BinaryOp::Add, i, offset);
+            b.op(Op::Cast(DType::F64), &[i])
+        }
+    };
+    let p = b.op(Op::Reshape { shape: vec![s.clone(), c(1)] }, &[positions]);
+    let grid = vec![s.clone(), c(half)];
+    let p = b.op(Op::Broadcast { shape: grid.clone() }, &[p]);
+    let angles = b.binary(BinaryOp::Multiply, p, w);
+    let off = if wrong == Wrong::OtherAngle { b.scalar(BinaryOp::Multiply, angles, 2.0) } else { angles };
+    let doubled = |b: &mut B, v: ValueId| b.op(Op::Concat { axis: 1 }, &[v, v]);
+    let table = |b: &mut B, f: UnaryOp, v: ValueId| match turn {
+        Turn::Rotated => {
+            let v = doubled(b, v);
+            b.unary(f, v)
+        }
+        Turn::RotatedTables => {
+            let t = b.unary(f, v);
+            doubled(b, t)
+        }
+        _ => b.unary(f, v),
+    };
+    let (cos, sin) = (table(&mut b, UnaryOp::Cos, angles), table(&mut b, UnaryOp::Sin, off));
+    let take = |b: &mut B, x: ValueId, second: bool| {
+        let last = match turn {
+            Turn::Interleaved => (i64::from(second), d, 2),
+            Turn::InterleavedPairs => {
+                let pairs = vec![c(1), c(h), s.clone(), c(half), c(2)];
+                let v = b.op(Op::Reshape { shape: pairs.clone() }, &[x]);
+                let lo = i64::from(second);
+                let (mut start, mut stop) = (vec![c(0); 5], pairs);
+                (start[4], stop[4]) = (c(lo), c(lo + 1));
+                let v = b.op(Op::Slice { start, stop, step: vec![1; 5] }, &[v]);
+                return b.op(Op::Reshape { shape: vec![c(1), c(h), s.clone(), c(half)] }, &[v]);
+            }
+            _ if second => (half, d, 1),
+            _ => (0, half, 1),
+        };
+        let (mut start, mut stop, mut step) = (vec![c(0); 4], full.clone(), vec![1; 4]);
+        (start[3], stop[3], step[3]) = (c(last.0), c(last.1), last.2);
+        b.op(Op::Slice { start, stop, step }, &[x])
+    };
+    let (mut one, mut two) = (take(&mut b, x, false), take(&mut b, x, true));
+    match wrong {
+        Wrong::Swapped => std::mem::swap(&mut one, &mut two),
+        Wrong::OtherValue => two = take(&mut b, other, true),
+        _ => {}
+    }
+    if matches!(turn, Turn::Rotated | Turn::RotatedTables) {
+        let minus = if wrong == Wrong::Sign { two } else { b.unary(UnaryOp::Negative, two) };
+        let turned = b.op(Op::Concat { axis: 3 }, &[minus, one]);
+        let near = b.binary(BinaryOp::Multiply, x, cos);
+        let far = b.binary(BinaryOp::Multiply, turned, sin);
+        let y = b.binary(BinaryOp::Add, near, far);
+        return b.done(y);
+    }
+    let product = |b: &mut B, x: ValueId, t: ValueId| b.binary(BinaryOp::Multiply, x, t);
+    let (u, v) = (product(&mut b, one, cos), product(&mut b, two, sin));
+    let first = b.binary(if wrong == Wrong::Sign { BinaryOp::Add } else { BinaryOp::Subtract }, u, v);
+    let (u, v) = (product(&mut b, two, cos), product(&mut b, one, sin));
+    let second = b.binary(BinaryOp::Add, u, v);
+    let y = if turn == Turn::Halves {
+        b.op(Op::Concat { axis: 3 }, &[first, second])
+    } else {
+        let column = Op::Reshape { shape: vec![c(1), c(h), s.clone(), c(half), c(1)] };
+        let (first, second) = (b.op(column.clone(), &[first]), b.op(column, &[second]));
+        let pairs = b.op(Op::Concat { axis: 4 }, &[first, second]);
+        b.op(Op::Reshape { shape: full }, &[pairs])
+    };
+    b.done(y)
+}
+
+fn rope_cases() -> Vec<Cases> {
+    use Wrong::*;
+    let of = |rule: &'static str, turns: &[Turn]| {
+        let all = |wrong: Wrong, computed: bool| turns.iter().map(move |t| rope_case(*t, wrong, computed));
+        Cases {
+            rule,
+            fires: all(Nothing, true).chain(all(Nothing, false)).collect(),
+            silent: [Sign, Swapped, OtherAngle, OtherValue, FreePositions, Strided]
+                .into_iter()
+                .flat_map(|w| all(w, true))
+                .collect(),
+        }
+    };
+    let partial = |from: i64, behind: i64| {
+        let mut b = B::new();
+        let (offset, _) = b.b.scalar("offset", Range::new(0, 9), None);
+        let x = b.input(&[1, 2, 3, 12]);
+        let cut = |b: &mut B, lo: i64, hi: i64| {
+            let op = Op::Slice { start: sizes(&[0, 0, 0, lo]), stop: sizes(&[1, 2, 3, hi]), step: vec![1; 4] };
+            b.op(op, &[x])
+        };
+        let turned = cut(&mut b, from, from + 8);
+        let op = Op::Rope { dims: 8, traditional: false, base: 256.0.into(), scale: 1.0.into() };
+        let turned = b.op(op, &[turned, offset]);
+        let rest = cut(&mut b, behind, behind + 4);
+        let y = b.op(Op::Concat { axis: 3 }, &[turned, rest]);
+        b.done(y)
+    };
+    // Powers of a round base are recognised; other frequencies stay an operand.
+    let rules = all();
+    for (computed, operands) in [(true, 2), (false, 3)] {
+        let found = matches(&rules["rope-halves"], &rope_case(Turn::Halves, Nothing, computed)).found;
+        assert!(matches!(&found[0].1, Term::Op(Op::Rope { dims: 8, .. }, x) if x.len() == operands), "{found:?}");
+    }
+    vec![
+        of("rope-halves", &[Turn::Halves]),
+        of("rope-rotated", &[Turn::Rotated, Turn::RotatedTables]),
+        of("rope-interleaved", &[Turn::Interleaved, Turn::InterleavedPairs]),
+        Cases { rule: "rope-partial", fires: vec![partial(0, 8)], silent: vec![partial(4, 0), partial(0, 7)] },
+    ]
 }

@@ -9,6 +9,7 @@ mod fold;
 mod scalar;
 mod view;
 
+pub(crate) use fold::evaluate;
 pub(crate) use view::swaps_last;
 
 use crate::lower::emit::home;

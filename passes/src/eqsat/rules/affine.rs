@@ -1,10 +1,12 @@
-//! Integer tensors as linear functions of their coordinates: what masks and positions are made of.
+//! Tensors of whole numbers as linear functions of their coordinates: what masks and positions are made of.
+//!
+//! Positions may be written in f32 or f64; whole numbers that a context has room for are exact in both.
 
 use crate::eqsat::graph::{Graph, ty};
 use crate::eqsat::rule::{binary, ops, unary};
 use egg::Id;
-use mlxc_ir::Size;
 use mlxc_ir::graph::{BinaryOp, Literal, Op, UnaryOp};
+use mlxc_ir::{DType, Size};
 use std::collections::BTreeMap;
 
 /// `constant + Σ axes[i] * coordinate i + Σ scalars[id] * value of id`.
@@ -43,18 +45,26 @@ pub fn affine(g: &Graph<'_>, id: Id) -> Option<Affine> {
     read(g, g.find(id), 12)
 }
 
+fn holds_positions(dtype: DType) -> bool {
+    dtype.is_int() || matches!(dtype, DType::F32 | DType::F64)
+}
+
 fn read(g: &Graph<'_>, id: Id, depth: u32) -> Option<Affine> {
     let t = ty(g, id);
-    if !t.dtype.is_int() || depth == 0 {
+    if !holds_positions(t.dtype) || depth == 0 {
         return None;
     }
     if let Some(value) = g[id].data.constant {
+        if value.as_f64().fract() != 0.0 {
+            return None;
+        }
         return Some(Affine::constant(Size::constant(value.as_i64()), t.rank()));
     }
     let found = ops(g, id).find_map(|(op, x)| node(g, id, op, x, depth - 1));
     // A value of shape [] that nothing more is known of stands for itself.
     let itself = || {
-        (t.rank() == 0).then(|| Affine { scalars: BTreeMap::from([(id, 1)]), ..Affine::constant(Size::constant(0), 0) })
+        (t.rank() == 0 && t.dtype.is_int())
+            .then(|| Affine { scalars: BTreeMap::from([(id, 1)]), ..Affine::constant(Size::constant(0), 0) })
     };
     found.or_else(itself)
 }
@@ -69,12 +79,12 @@ fn node(g: &Graph<'_>, id: Id, op: &Op, x: &[Id], depth: u32) -> Option<Affine> 
             Some(a)
         }
         Op::FromSize { size, .. } => Some(Affine::constant(size.clone(), 0)),
-        Op::Cast(_) if ty(g, x[0]).dtype.is_int() => operand(0),
+        Op::Cast(_) => operand(0),
         Op::Unary(UnaryOp::Negative) => Some(Affine::constant(Size::constant(0), shape.len()).plus(&operand(0)?, -1)),
         Op::Binary(BinaryOp::Add) => Some(operand(0)?.plus(&operand(1)?, 1)),
         Op::Binary(BinaryOp::Subtract) => Some(operand(0)?.plus(&operand(1)?, -1)),
         Op::Binary(BinaryOp::Multiply) => {
-            let factor = g[x[1]].data.constant.map(Literal::as_i64)?;
+            let factor = g[x[1]].data.constant.filter(|k| k.as_f64().fract() == 0.0).map(Literal::as_i64)?;
             Some(Affine::constant(Size::constant(0), shape.len()).plus(&operand(0)?, factor))
         }
         Op::Broadcast { .. } => {

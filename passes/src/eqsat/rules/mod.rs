@@ -8,6 +8,7 @@ mod horizontal;
 mod layout;
 mod matmul;
 mod norm;
+mod rope;
 
 use super::rule::Rule;
 
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Rule> {
         norm::rules(),
         activation::rules(),
         attention::rules(),
+        rope::rules(),
         layout::rules(),
         matmul::rules(),
         horizontal::rules(),
