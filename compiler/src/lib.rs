@@ -1,1 +1,11 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
+
+pub mod error;
+pub mod models;
+pub mod nn;
+pub mod trace;
+
+pub use error::Errors;
+pub use mlxc_ir::graph::{Activation, Module};
+pub use mlxc_ir::{DType, Diagnostic, Location};
+pub use trace::{Array, Context, trace, trace_module};

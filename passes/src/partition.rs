@@ -322,9 +322,8 @@ impl Search<'_> {
             let pairs = self.pairs(stage);
             tried.retain(|p, _| pairs.contains(p));
             for (a, b) in &pairs {
-                if !tried.contains_key(&(*a, *b)) {
-                    let merged = self.merge(*a, *b);
-                    tried.insert((*a, *b), merged);
+                if let std::collections::btree_map::Entry::Vacant(open) = tried.entry((*a, *b)) {
+                    open.insert(self.merge(*a, *b));
                 }
             }
             let best = tried
