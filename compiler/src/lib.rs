@@ -3,7 +3,9 @@
 pub mod error;
 pub mod models;
 pub mod nn;
+pub mod pipeline;
 pub mod trace;
+pub mod weights;
 
 pub use error::Errors;
 pub use mlxc_ir::graph::{Activation, Module};
