@@ -4,6 +4,7 @@ pub mod error;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
+pub mod report;
 pub mod trace;
 pub mod weights;
 

@@ -80,11 +80,9 @@ pub fn schedule(
         constants: HashMap::new(),
     };
     s.states();
-    for i in 0..functions.len() {
-        if !functions[i].is_block {
-            let entry = s.entry(i)?;
-            s.out.plan.entries.push(entry);
-        }
+    for (i, _) in functions.iter().enumerate().filter(|(_, f)| !f.is_block) {
+        let entry = s.entry(i)?;
+        s.out.plan.entries.push(entry);
     }
     Ok(s.out)
 }

@@ -20,6 +20,8 @@
 //! ```
 
 mod array;
+mod composite;
+mod movement;
 mod promote;
 mod shape;
 
