@@ -1,5 +1,6 @@
 //! Passes from Graph IR to kernels and a memory plan.
 
+pub mod canonicalise;
 pub mod decompose;
 pub mod lower;
 pub mod memory;
