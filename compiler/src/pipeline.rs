@@ -367,7 +367,7 @@ impl Compiled {
     }
 }
 
-fn package_error(e: PackageError) -> Diagnostic {
+pub(crate) fn package_error(e: PackageError) -> Diagnostic {
     let id = e.id().trim_start_matches("MLXC").parse().unwrap_or(600);
     Diagnostic::new(id, e.to_string())
 }
