@@ -1,5 +1,7 @@
 //! Packages are written whole, read back, listed by other tools, and refused when anything in them is off.
 
+#![allow(clippy::unwrap_used)]
+
 mod sample;
 
 use mlxc_package::*;
