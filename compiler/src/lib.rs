@@ -1,10 +1,13 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
 pub mod error;
+pub mod executable;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
+pub mod reasons;
 pub mod report;
+pub mod source;
 pub mod trace;
 pub mod weights;
 

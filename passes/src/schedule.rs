@@ -145,6 +145,8 @@ struct Building {
     buffers: Vec<plan::Buffer>,
     launches: Vec<plan::Launch>,
     outputs: BTreeMap<ValueId, u32>,
+    /// Types of the entry's results: what an output's memory is to the caller.
+    result_types: Vec<TensorType>,
     weight_buffers: BTreeMap<u32, u32>,
     state_buffers: BTreeMap<u32, u32>,
 }
@@ -261,6 +263,7 @@ impl Scheduler<'_> {
             buffers: Vec::new(),
             launches: Vec::new(),
             outputs: BTreeMap::new(),
+            result_types: f.results.iter().map(|r| f.ty(r.value).clone()).collect(),
             weight_buffers: BTreeMap::new(),
             state_buffers: BTreeMap::new(),
         };
@@ -463,6 +466,11 @@ impl Scheduler<'_> {
 
 impl Building {
     fn add(&mut self, name: &str, place: plan::Place, ty: &TensorType) -> u32 {
+        // A result may be a reshape of the value its memory was made for.
+        let ty = match place {
+            plan::Place::Output(i) => &self.result_types[i as usize],
+            _ => ty,
+        };
         self.buffers.push(plan::Buffer {
             name: name.to_string(),
             place,
