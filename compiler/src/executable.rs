@@ -38,12 +38,7 @@ impl Executable {
     ///
     /// # Errors
     /// What a stage, the weights or the runtime says.
-    pub fn load(
-        module: &Module,
-        options: &Options,
-        weights: &dyn Weights,
-        load: &LoadOptions,
-    ) -> Result<Self, Errors> {
+    pub fn load(module: &Module, options: &Options, weights: &dyn Weights, load: &LoadOptions) -> Result<Self, Errors> {
         let compiled = compile(module, options)?;
         let package = Arc::new(compiled.package(weights, &Vec::new())?);
         let model = Model::load(package.clone(), load).map_err(runtime_error)?;

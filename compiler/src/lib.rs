@@ -9,6 +9,7 @@ pub mod reasons;
 pub mod report;
 pub mod source;
 pub mod trace;
+pub mod verify;
 pub mod weights;
 
 pub use error::Errors;

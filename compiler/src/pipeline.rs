@@ -277,6 +277,11 @@ fn check_scratch(scheduled: &Scheduled, most: u64) -> Result<(), Diagnostic> {
 pub type Extras = Vec<(String, Vec<u8>)>;
 
 impl Compiled {
+    /// Name of the target.
+    pub fn target(&self) -> &str {
+        &self.options.profile.name
+    }
+
     /// Writes the package to a file, one weight at a time; `done` is told the bytes of each weight as it is written.
     ///
     /// # Errors

@@ -46,8 +46,5 @@ pub fn of_package(package: &Package) -> Option<Vec<Reason>> {
 /// Reasons that name both values, in either order.
 pub fn between<'a>(reasons: &'a [Reason], a: &str, b: &str) -> Vec<&'a Reason> {
     let has = |side: &[String], name: &str| side.iter().any(|v| v == name);
-    reasons
-        .iter()
-        .filter(|r| has(&r.first, a) && has(&r.second, b) || has(&r.first, b) && has(&r.second, a))
-        .collect()
+    reasons.iter().filter(|r| has(&r.first, a) && has(&r.second, b) || has(&r.first, b) && has(&r.second, a)).collect()
 }
