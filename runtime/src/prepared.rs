@@ -33,12 +33,22 @@ pub(crate) struct Prepared {
     sizes: Vec<Size>,
     /// Words that hold the value of a size.
     scalars: Vec<(u32, u32)>,
-    /// Tasks whose grid is not constant, and its extents.
-    grids: Vec<(u32, Vec<u32>)>,
+    /// Tasks whose grid is not constant, and what it depends on.
+    grids: Vec<(u32, Grid)>,
     /// Symbol values for which scalars and grids were filled in.
     current: Option<Vec<i64>>,
     values: Vec<i64>,
 }
+
+/// A grid that depends on symbols.
+struct Grid {
+    extents: Vec<u32>,
+    threads: usize,
+}
+
+/// A launch whose buffers are no larger than this in all runs on one thread: it is over before others have
+/// noticed it (a core moves some 50 bytes a nanosecond within its caches, a barrier takes 200 ns or more).
+const SMALL_BYTES: u64 = 16 << 10;
 
 #[derive(Clone, Copy)]
 enum Port {
@@ -70,10 +80,10 @@ impl Prepared {
         let mut words: Vec<u64> = Vec::new();
         let (mut ports, mut scalars, mut grids, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Sizes::default());
         // The place of each task's record, until their addresses are known.
-        let mut tasks: Vec<(Thunk, usize, i64)> = Vec::new();
+        let mut tasks: Vec<(Thunk, usize, i64, usize)> = Vec::new();
         let mut launches = Vec::new();
-        let fill = |words: &mut Vec<u64>, tasks: &mut Vec<(Thunk, usize, i64)>, from: u64, to: u64| {
-            tasks.push((fill_with_nan, words.len(), 1));
+        let fill = |words: &mut Vec<u64>, tasks: &mut Vec<(Thunk, usize, i64, usize)>, from: u64, to: u64| {
+            tasks.push((fill_with_nan, words.len(), 1, 1));
             words.extend([memory.arena + from, to - from]);
         };
         let poison = shared.options.poison;
@@ -105,13 +115,16 @@ impl Prepared {
                 }
                 words.push(size.as_const().unwrap_or(0) as u64);
             }
+            let bytes: u64 = launch.buffers.iter().map(|b| entry.buffers[*b as usize].bytes).sum();
+            let threads = if bytes <= SMALL_BYTES { 1 } else { shared.pool.threads() };
             let fixed: Option<Vec<i64>> = launch.grid.iter().map(Size::as_const).collect();
             if fixed.is_none() {
-                grids.push((tasks.len() as u32, launch.grid.iter().map(|s| sizes.id(s)).collect()));
+                let extents = launch.grid.iter().map(|s| sizes.id(s)).collect();
+                grids.push((tasks.len() as u32, Grid { extents, threads }));
             }
             launches.push(tasks.len() as u32);
             let count = fixed.map_or(0, |extents| product(extents.into_iter()));
-            tasks.push((code.thunks[launch.kernel as usize][launch.phase as usize], at, count));
+            tasks.push((code.thunks[launch.kernel as usize][launch.phase as usize], at, count, threads));
             if poison {
                 for (from, to) in freed(entry, i as u32) {
                     fill(&mut words, &mut tasks, from, to);
@@ -119,8 +132,7 @@ impl Prepared {
             }
         }
         let records: Box<[AtomicU64]> = words.into_iter().map(AtomicU64::new).collect();
-        let threads = shared.pool.threads();
-        let tasks = tasks.into_iter().map(|(thunk, at, count)| {
+        let tasks = tasks.into_iter().map(|(thunk, at, count, threads)| {
             let record = records[at..].as_ptr() as u64;
             let mut task = Task { thunk, record, tasks: 0, chunk: 1, chunks: 0 };
             task.divide(count, threads);
@@ -145,7 +157,7 @@ impl Prepared {
     ///
     /// # Safety
     /// No step of the region is running.
-    pub(crate) unsafe fn set_up(&mut self, symbols: &[i64], inputs: &[u64], outputs: &[u64], threads: usize) {
+    pub(crate) unsafe fn set_up(&mut self, symbols: &[i64], inputs: &[u64], outputs: &[u64]) {
         for (word, port) in &self.ports {
             let address = match *port {
                 Port::Input(i) => inputs[i as usize],
@@ -166,9 +178,9 @@ impl Prepared {
         // SAFETY: as the caller promises.
         unsafe {
             self.region.set_up(|tasks| {
-                for (task, extents) in grids.iter().filter(|_| changed) {
-                    let count = product(extents.iter().map(|e| values[*e as usize]));
-                    tasks[*task as usize].divide(count, threads);
+                for (task, grid) in grids.iter().filter(|_| changed) {
+                    let count = product(grid.extents.iter().map(|e| values[*e as usize]));
+                    tasks[*task as usize].divide(count, grid.threads);
                 }
             });
         }

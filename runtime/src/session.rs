@@ -195,7 +195,7 @@ impl Session {
         // the plan's check found; symbols are within their bounds. That the code does with them what the plan
         // says is what loading native code trusts.
         unsafe {
-            prepared.set_up(&self.symbols, &self.inputs, &self.outputs, shared.pool.threads());
+            prepared.set_up(&self.symbols, &self.inputs, &self.outputs);
             shared.pool.run(&prepared.region);
         }
         Ok(())
