@@ -475,12 +475,19 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
         }
     }
     let name = name(f, nodes, outputs);
-    match (products.as_slice(), attentions.as_slice()) {
+    let built = match (products.as_slice(), attentions.as_slice()) {
         ([], []) => map::build(f, target, nodes, outputs, &name),
         ([p], []) => matmul::build(f, target, nodes, *p, outputs, &name),
         ([], [a]) => attention::build(f, target, nodes, *a, outputs, &name),
         _ => Err(Refusal::new("anchors", "a kernel has one product or attention")),
+    }?;
+    if built.work.opaque > 0
+        && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)
+    {
+        let text = d.first().map_or_else(String::new, |d| d.message.clone());
+        return Err(Refusal::new("unproved", format!("an index is not proved to be in range: {text}")));
     }
+    Ok(built)
 }
 
 fn has_panels(f: &Function, target: &Target<'_>, node: u32) -> bool {

@@ -105,6 +105,7 @@ fn table(r: &PlanReport) -> String {
             human(e.weight_bytes)
         );
     }
-    let _ = writeln!(out, "{} kernels, {} of weights, {} of state", r.kernels, human(r.weight_bytes), human(r.state_bytes));
+    let _ =
+        writeln!(out, "{} kernels, {} of weights, {} of state", r.kernels, human(r.weight_bytes), human(r.state_bytes));
     out
 }

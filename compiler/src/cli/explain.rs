@@ -29,8 +29,7 @@ pub fn run(a: &Explain) -> Outcome {
         })?;
         return why_not(&plan, &reasons, &names[0], &names[1], a.json);
     }
-    let entries: Vec<&Entry> =
-        plan.entries.iter().filter(|e| a.entry.as_deref().is_none_or(|n| n == e.name)).collect();
+    let entries: Vec<&Entry> = plan.entries.iter().filter(|e| a.entry.as_deref().is_none_or(|n| n == e.name)).collect();
     if entries.is_empty() {
         return Err(Diagnostic::new(705, "there is no such entry")
             .expected(plan.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", "))

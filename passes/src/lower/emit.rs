@@ -60,6 +60,8 @@ pub struct Work {
     pub dot_flops: f64,
     /// Bytes moved between memory and the kernel.
     pub bytes: f64,
+    /// Index quotients that only the verifier can prove to be in range.
+    pub opaque: u32,
 }
 
 /// What the anchor of a kernel gives the nodes after it: its own result, from registers or group memory.
@@ -198,6 +200,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
 
     /// The buffers' bindings, in kernel order, and the work.
     pub fn finish(mut self) -> (Vec<Binding>, Work) {
+        self.work.opaque = self.space.opaque_quotients();
         for b in &self.bindings {
             let whole = self.f.ty(b.value).max_bytes(&self.f.symbols) as f64;
             // A cache holds what is read again; a gather reads only what it picks.

@@ -624,7 +624,7 @@ fn epilogue<'k>(
         }
         let store = |e: &mut Emitter<'k, '_>| {
             let exact = part.columns % plan.width == 0;
-            columns(e, plan.width, &plan.splits, Coord::constant(0), &mut |e, c| {
+            e.split_vector_loop("c", &Size::constant(plan.width), &plan.splits, &mut |e, c, _| {
                 window.borrow_mut().atoms.extend(c.terms.iter().map(|(a, _)| *a));
                 let column = base.plus(&c, 1);
                 let body = |e: &mut Emitter<'k, '_>| {
@@ -660,24 +660,4 @@ fn epilogue<'k>(
         e.k.if_(m.lt(hi), || result = e.scoped(1.0, store));
         result
     })
-}
-
-/// Vector loops over the columns of a block, split so that indices stay affine.
-fn columns<'k>(
-    e: &mut Emitter<'k, '_>,
-    extent: i64,
-    splits: &[i64],
-    base: Coord,
-    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord) -> Lowered<()>,
-) -> Lowered<()> {
-    match splits.split_first() {
-        Some((f, rest)) if *f > 1 && *f < extent && extent % f == 0 => {
-            let hi = e.k.int(extent / f);
-            e.each("part", hi, Range::new(0, extent / f - 1), 1, false, |e, c| {
-                columns(e, *f, rest, base.plus(&c, *f), body)
-            })
-        }
-        Some((_, rest)) => columns(e, extent, rest, base, body),
-        None => e.vector_loop("c", &Size::constant(extent), &mut |e, c, _| body(e, base.plus(&c, 1))),
-    }
 }

@@ -216,6 +216,39 @@ impl<'k> Emitter<'k, '_> {
         result
     }
 
+    /// A vector loop split into nested loops by the given factors, largest first, so that quotients by them vanish.
+    pub(crate) fn split_vector_loop(
+        &mut self,
+        name: &str,
+        extent: &Size,
+        factors: &[i64],
+        body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
+    ) -> Lowered<()> {
+        self.split_from(name, extent, factors, Coord::constant(0), body)
+    }
+
+    fn split_from(
+        &mut self,
+        name: &str,
+        extent: &Size,
+        factors: &[i64],
+        base: Coord,
+        body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
+    ) -> Lowered<()> {
+        let Some((f, rest)) = factors.split_first() else {
+            return self.vector_loop(name, extent, &mut |e, c, full| body(e, base.plus(&c, 1), full));
+        };
+        match extent.as_const() {
+            Some(n) if *f > 1 && *f < n && n % f == 0 => {
+                let hi = self.k.int(n / f);
+                self.each("part", hi, Range::new(0, n / f - 1), 1, false, |e, c| {
+                    e.split_from(name, &Size::constant(*f), rest, base.plus(&c, *f), body)
+                })
+            }
+            _ => self.split_from(name, extent, rest, base, body),
+        }
+    }
+
     fn arg_extreme(&mut self, x: ValueId, axis: usize, kept: &[Coord], op: ArgOp) -> Lowered<Val<'k>> {
         let shape = self.f.ty(x).shape.clone();
         let dtype = compute(self.f.ty(x).dtype);
