@@ -2,6 +2,7 @@
 
 pub mod canonicalise;
 pub mod decompose;
+pub mod eqsat;
 pub mod lower;
 pub mod memory;
 pub mod partition;

@@ -1,6 +1,7 @@
 //! Shared pieces of mlxc's tests: running a partitioned function kernel by kernel in the Kernel IR interpreter,
-//! comparing with the Graph IR interpreter, and random functions.
+//! comparing with the Graph IR interpreter, and random functions, models.
 
 pub mod compare;
 pub mod kernels;
+pub mod llama;
 pub mod random;

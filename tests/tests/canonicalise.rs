@@ -41,12 +41,12 @@ fn module(f: &Function) -> Module {
 
 /// The op names of the canonical form, parameters left out; fails where a bit of the results differs.
 fn ops(f: &Function) -> Vec<&'static str> {
-    let g = canonicalise(f).unwrap();
-    verify(&module(&g)).unwrap();
-    assert_eq!(canonicalise(&g).unwrap(), g, "canonical form is stable");
+    let g = canonicalise(f).expect("canonical form");
+    verify(&module(&g)).expect("a well-formed function");
+    assert_eq!(canonicalise(&g).expect("canonical form"), g, "canonical form is stable");
     let symbols: Vec<i64> = f.symbols.iter().map(|s| s.range.lo.max(3).min(s.range.hi)).collect();
     let args = arguments(f, &symbols, 5);
-    let all = |f: &Function| run(&Module::default(), f, &args, Mode::Stated).unwrap().results;
+    let all = |f: &Function| run(&Module::default(), f, &args, Mode::Stated).expect("the interpreter runs").results;
     for (a, b) in all(f).iter().zip(all(&g)) {
         assert_eq!(a.shape, b.shape);
         assert_eq!(bits(a), bits(&b));
@@ -64,8 +64,8 @@ fn one(build: impl FnOnce(&mut FunctionBuilder, ValueId) -> ValueId) -> Vec<&'st
 
 fn with_constant(op: BinaryOp, value: f64) -> Vec<&'static str> {
     one(|b, x| {
-        let k = b.node(full(value, DType::F32, &[4, 6]), &[], None).unwrap();
-        b.node(Op::Binary(op), &[x, k], None).unwrap()
+        let k = b.node(full(value, DType::F32, &[4, 6]), &[], None).expect("it types");
+        b.node(Op::Binary(op), &[x, k], None).expect("it types")
     })
 }
 

@@ -9,6 +9,8 @@ mod fold;
 mod scalar;
 mod view;
 
+pub(crate) use view::swaps_last;
+
 use crate::lower::emit::home;
 use crate::rewrite::remove_dead;
 use mlxc_ir::graph::{Function, FunctionBuilder, Literal, Module, Node, Op, Role, TensorType, ValueId};

@@ -166,7 +166,7 @@ fn concat(c: &mut Canon, axis: u32, x: &[ValueId]) -> Simplified {
             }
         }
     }
-    Ok((parts != x).then(|| Step::Node(Op::Concat { axis }, parts)))
+    Ok((parts != x).then_some(Step::Node(Op::Concat { axis }, parts)))
 }
 
 /// The slice that two slices are together, if the second begins where the first ends.

@@ -1,0 +1,90 @@
+//! Saturation of whole functions: fewer products, the same results, states in order.
+
+use mlxc_ir::DType;
+use mlxc_ir::graph::interpret::{Mode, Tensor, run};
+use mlxc_ir::graph::verify::verify;
+use mlxc_ir::graph::{Function, Module, Op};
+use mlxc_passes::canonicalise::canonicalise;
+use mlxc_passes::eqsat::rule::Group;
+use mlxc_passes::eqsat::{Options, Report, saturate};
+use mlxc_tests::kernels::arguments;
+use mlxc_tests::llama::{self, Config, TINY};
+
+/// Canonicalises and saturates one entry of a module; fails where the result is not well formed.
+fn optimise(m: &Module, entry: usize, options: &Options) -> (Function, Report) {
+    let f = canonicalise(&m.functions[entry]).expect("canonical form");
+    let (g, report) = saturate(&f, options).expect("saturation");
+    let g = canonicalise(&g).expect("canonical form");
+    let out = Module { functions: vec![g.clone()], ..m.clone() };
+    verify(&out).unwrap_or_else(|e| panic!("{}", e[0]));
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    (g, report)
+}
+
+fn count(f: &Function, name: &str) -> usize {
+    f.nodes.iter().filter(|n| n.op.name() == name).count()
+}
+
+fn results(m: &Module, f: &Function, args: &[Tensor]) -> Vec<Tensor> {
+    let out = run(m, f, args, Mode::Reference).expect("the interpreter runs");
+    out.results.into_iter().chain(out.updates.into_iter().map(|(_, t)| t)).collect()
+}
+
+fn same(m: &Module, a: &Function, b: &Function, symbols: &[i64]) {
+    let args = arguments(a, symbols, 11);
+    for (x, y) in results(m, a, &args).iter().zip(results(m, b, &args)) {
+        let scale = x.to_floats().iter().fold(1e-3f64, |s, v| s.max(v.abs()));
+        for i in 0..x.len() {
+            assert!((x.float(i) - y.float(i)).abs() <= 1e-6 * scale, "{} is not {}", y.float(i), x.float(i));
+        }
+    }
+}
+
+#[test]
+fn sibling_products_become_one() {
+    let m = llama::module(&TINY);
+    let only =
+        Options { without: vec![Group::Detect, Group::MatMul, Group::Layout, Group::Canon], ..Options::default() };
+    for (entry, symbols) in [(0, vec![7, 5]), (1, vec![9])] {
+        let before = &m.functions[entry];
+        let (after, report) = optimise(&m, entry, &only);
+        // q, k and v; o; gate and up; down; and the head at the end.
+        assert_eq!(count(&after, "matmul"), 4 * TINY.layers + 1);
+        assert_eq!(report.count("merge-siblings"), 5 * TINY.layers);
+        for node in after.nodes.iter().filter(|n| matches!(n.op, Op::Slice { .. })) {
+            assert_eq!(after.node(node.inputs[0]).op.name(), "matmul");
+        }
+        same(&m, before, &after, &symbols);
+    }
+}
+
+#[test]
+fn merging_reaches_fewer_kernels() {
+    let m = llama::module(&Config { layers: 1, ..TINY });
+    let (f, _) = optimise(&m, 0, &Options::default());
+    let sources = Module { functions: vec![f], ..m };
+    let (joined, _) = mlxc_passes::storage::join_weights(&sources).unwrap();
+    assert_eq!(count(&joined.functions[0], "concat"), 0);
+    let profile = mlxc_codegen::profiles::by_name("x86-64-v4-bf16").unwrap();
+    let (_, p, _) = mlxc_tests::kernels::kernels(&joined.functions[0], &profile, true);
+    assert!(p.groups.len() <= 10, "{} kernels", p.groups.len());
+}
+
+#[test]
+fn the_same_function_gives_the_same_result() {
+    let m = llama::module(&Config { dtype: DType::BF16, composites: false, ..TINY });
+    let (a, r) = optimise(&m, 0, &Options::default());
+    let (b, s) = optimise(&m, 0, &Options::default());
+    assert_eq!((a, r), (b, s));
+}
+
+#[test]
+fn a_cap_is_a_warning() {
+    let m = llama::module(&TINY);
+    let f = canonicalise(&m.functions[0]).unwrap();
+    let (g, report) = saturate(&f, &Options { nodes: 20, ..Options::default() }).unwrap();
+    assert_eq!(report.warnings.iter().map(|d| d.id).collect::<Vec<_>>(), [331]);
+    same(&m, &f, &g, &[3, 2]);
+    let (_, report) = saturate(&f, &Options { iterations: 1, ..Options::default() }).unwrap();
+    assert_eq!(report.warnings.len(), 1);
+}
