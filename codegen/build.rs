@@ -29,6 +29,7 @@ fn main() {
         println!("cargo:rustc-env=MLXC_LLVM_FOUND=none");
         return;
     };
+    println!("cargo:rerun-if-changed={}", llvm.library.display());
     println!("cargo:rustc-env=MLXC_LLVM_FOUND=LLVM {} ({})", llvm.version, llvm.source);
     println!("cargo:rustc-cfg=have_llvm");
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -147,7 +147,7 @@ fn x86_64(kind: u32, distance: i64) -> Option<u32> {
 fn aarch64(kind: u32, old: u32, at: i64, target: i64) -> Option<u32> {
     let distance = target - at;
     let in_page = (target & 0xFFF) as u32;
-    let scaled = |shift: u32| (in_page % (1 << shift) == 0).then_some(old | (in_page >> shift) << 10);
+    let scaled = |shift: u32| in_page.is_multiple_of(1 << shift).then_some(old | (in_page >> shift) << 10);
     match kind {
         elf::R_AARCH64_PREL32 => i32::try_from(distance).ok().map(|d| d as u32),
         elf::R_AARCH64_CALL26 | elf::R_AARCH64_JUMP26 => {

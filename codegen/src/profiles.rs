@@ -285,7 +285,8 @@ fn profile(target: &CpuTarget, cores: u32) -> TargetProfile {
         storage: DType::ALL.into_iter().filter(|d| *d != DType::Bool).collect(),
         arithmetic: DType::ALL.into_iter().filter(|d| !matches!(d, DType::F16 | DType::BF16)).collect(),
         math: BTreeMap::new(),
-        slack: Slack::default(),
+        // vcvtneps2bf16 and vdpbf16ps take subnormals for zero.
+        slack: Slack { flushes: features.has(Bf16Convert), ..Slack::default() },
         caches: Caches { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 },
         limits: Limits {
             buffers: 256,

@@ -1,7 +1,10 @@
 //! Passes from Graph IR to kernels and a memory plan.
 
+pub mod canonicalise;
 pub mod decompose;
 pub mod lower;
 pub mod memory;
 pub mod partition;
 pub mod rewrite;
+pub mod schedule;
+pub mod storage;

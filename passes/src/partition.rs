@@ -8,6 +8,7 @@ use crate::lower::emit::{Refusal, Region, Target, home, is_free};
 use crate::lower::map::Built;
 use crate::lower::{attention, map, matmul};
 use mlxc_ir::graph::{Function, Op, ValueId};
+use mlxc_ir::kernel::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes that become one kernel.
@@ -22,6 +23,9 @@ pub struct Group {
     /// Estimated seconds.
     pub cost: f64,
 }
+
+/// The template name of a group that is one call.
+pub const CALL: &str = "call";
 
 /// Why two groups stayed apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +82,23 @@ pub fn stored_root(f: &Function, mut v: ValueId) -> ValueId {
     v
 }
 
+/// Every result of a node.
+fn results(f: &Function, node: u32) -> impl Iterator<Item = ValueId> {
+    (0..f.nodes[node as usize].types.len() as u32).map(move |index| ValueId { node, index })
+}
+
+/// The state versions a node replaces.
+fn replaced_versions(f: &Function, node: u32) -> Vec<ValueId> {
+    let n = &f.nodes[node as usize];
+    match &n.op {
+        Op::SliceUpdate { .. } if home(f, ValueId::of(node as usize)) != ValueId::of(node as usize) => {
+            vec![n.inputs[0]]
+        }
+        Op::Call { updates, .. } => updates.iter().map(|p| n.inputs[*p as usize]).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Data and order dependencies between computing nodes, free nodes looked through.
 struct Graph {
     compute: Vec<u32>,
@@ -101,7 +122,11 @@ impl Graph {
         }
         let compute: Vec<u32> =
             (0..f.nodes.len()).filter(|i| live[*i] && !is_free(f, *i as u32)).map(|i| i as u32).collect();
-        let roots: BTreeSet<ValueId> = f.roots().map(|v| stored_root(f, v)).collect();
+        // What a call takes lies in memory, like a result.
+        let calls = f.nodes.iter().filter(|n| matches!(n.op, Op::Call { .. }));
+        let arguments = calls.flat_map(|n| n.inputs.iter().copied());
+        let arguments = arguments.filter(|v| f.param_of(home(f, *v)).is_none());
+        let roots: BTreeSet<ValueId> = f.roots().chain(arguments).map(|v| stored_root(f, v)).collect();
         let mut consumers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         let mut producers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         // What each free node stands for: the computing nodes behind it.
@@ -133,11 +158,7 @@ impl Graph {
             }
             behind[i] = BTreeSet::from([i as u32]);
             // A version of a state is read through its own node.
-            params[i] = if home(f, ValueId::of(i)) == ValueId::of(i) {
-                BTreeSet::new()
-            } else {
-                BTreeSet::from([ValueId::of(i)])
-            };
+            params[i] = results(f, i as u32).filter(|v| home(f, *v) != *v).collect();
             if !live[i] {
                 continue;
             }
@@ -151,13 +172,10 @@ impl Graph {
         }
         let mut replaced: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for i in &compute {
-            let v = ValueId::of(*i as usize);
-            if home(f, v) == v {
-                continue;
-            }
-            let old = f.node(v).inputs[0];
-            for r in readers.get(&old).into_iter().flatten().filter(|r| *r != i) {
-                replaced.entry(*i).or_default().insert(*r);
+            for old in replaced_versions(f, *i) {
+                for r in readers.get(&old).into_iter().flatten().filter(|r| *r != i) {
+                    replaced.entry(*i).or_default().insert(*r);
+                }
             }
         }
         Graph { compute, consumers, producers, readers: replaced, roots }
@@ -197,19 +215,22 @@ impl Search<'_> {
 
     /// Values of the nodes that something outside needs.
     fn outputs(&self, nodes: &Region) -> Vec<ValueId> {
-        nodes
-            .iter()
-            .filter(|n| {
-                self.graph.consumers.get(n).is_some_and(|c| c.iter().any(|c| !nodes.contains(c)))
-                    || self.graph.roots.contains(&ValueId::of(**n as usize))
-                    || home(self.f, ValueId::of(**n as usize)) != ValueId::of(**n as usize)
-            })
-            .map(|n| ValueId::of(*n as usize))
-            .collect()
+        let used = |n: &u32| self.graph.consumers.get(n).is_some_and(|c| c.iter().any(|c| !nodes.contains(c)));
+        nodes.iter().flat_map(|n| results(self.f, *n).filter(move |v| used(n) || self.is_kept(*v))).collect()
+    }
+
+    /// True for roots and for state versions, which are stored whoever reads them.
+    fn is_kept(&self, v: ValueId) -> bool {
+        self.graph.roots.contains(&v) || home(self.f, v) != v
     }
 
     fn try_group(&self, nodes: Region) -> Result<Group, Refusal> {
         let outputs = self.outputs(&nodes);
+        if nodes.iter().any(|n| matches!(self.f.nodes[*n as usize].op, Op::Call { .. })) {
+            let work = crate::lower::emit::Work::default();
+            let built = Built { kernel: Kernel::new("call"), bindings: Vec::new(), work, template: CALL };
+            return Ok(Group { nodes, outputs, built, cost: 0.0 });
+        }
         let built = build(self.f, self.target, &nodes, &outputs)?;
         let limits = &self.target.profile.limits;
         if built.bindings.len() > limits.buffers as usize {
@@ -265,9 +286,11 @@ impl Search<'_> {
     fn pairs(&self, stage: Stage) -> BTreeSet<(u32, u32)> {
         let mut out = BTreeSet::new();
         let anchored = |g: &u32| self.groups[g].built.template != "map";
+        let called = |g: &u32| self.groups[g].built.template == CALL;
         if stage != Stage::Siblings {
-            for id in self.groups.keys() {
+            for id in self.groups.keys().filter(|g| !called(g)) {
                 let fits = |p: &u32| match stage {
+                    _ if called(p) => false,
                     Stage::Maps => !anchored(p) && !anchored(id),
                     Stage::Epilogues => !anchored(id),
                     _ => true,
@@ -280,7 +303,7 @@ impl Search<'_> {
             let outputs: BTreeSet<ValueId> = g.outputs.iter().map(|v| home(self.f, *v)).collect();
             g.built.bindings.iter().map(|b| b.value).filter(|v| !outputs.contains(v)).collect()
         };
-        let ids: Vec<u32> = self.groups.keys().copied().collect();
+        let ids: Vec<u32> = self.groups.keys().copied().filter(|g| !called(g)).collect();
         for (i, a) in ids.iter().enumerate() {
             let mine = inputs(&self.groups[a]);
             for b in &ids[i + 1..] {
@@ -299,9 +322,8 @@ impl Search<'_> {
             let pairs = self.pairs(stage);
             tried.retain(|p, _| pairs.contains(p));
             for (a, b) in &pairs {
-                if !tried.contains_key(&(*a, *b)) {
-                    let merged = self.merge(*a, *b);
-                    tried.insert((*a, *b), merged);
+                if let std::collections::btree_map::Entry::Vacant(open) = tried.entry((*a, *b)) {
+                    open.insert(self.merge(*a, *b));
                 }
             }
             let best = tried
@@ -362,13 +384,17 @@ impl Search<'_> {
     fn copy_into_consumers(&mut self, id: u32) -> bool {
         let producer = self.groups[&id].clone();
         let f = self.f;
-        let keeps = producer.outputs.iter().any(|v| self.graph.roots.contains(v) || home(f, *v) != *v)
+        let keeps = producer.built.template == CALL
+            || producer.outputs.iter().any(|v| self.is_kept(*v))
             || producer.nodes.iter().any(|n| !f.nodes[*n as usize].op.is_elementwise());
         if keeps {
             return false;
         }
         let consumers: Vec<u32> =
             self.groups.keys().copied().filter(|g| *g != id && self.before(*g).contains(&id)).collect();
+        if consumers.iter().any(|c| self.groups[c].built.template == CALL) {
+            return false;
+        }
         let mut merged = Vec::new();
         let mut gain = producer.cost;
         for c in &consumers {

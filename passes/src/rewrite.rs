@@ -35,10 +35,7 @@ impl<'f> Rewriter<'f> {
                 let p = &self.from.params[*p as usize];
                 vec![self.to.param(&p.name, p.role, p.ty.clone(), node.at.clone())]
             }
-            Op::Call { function } => {
-                let n = self.to.call(*function, &inputs, node.types.to_vec(), node.at.clone());
-                (0..node.types.len() as u32).map(|index| ValueId { node: n, index }).collect()
-            }
+            Op::Call { .. } => self.to.raw(node.op.clone(), &inputs, node.types.to_vec(), node.at.clone()),
             op => vec![self.to.node(op.clone(), &inputs, node.at.clone())?],
         };
         if let Some(name) = &node.name {

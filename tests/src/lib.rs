@@ -1,5 +1,6 @@
-//! Shared pieces of mlxc's tests: running a partitioned function kernel by kernel in the Kernel IR interpreter, and
-//! comparing with the Graph IR interpreter.
+//! Shared pieces of mlxc's tests: running a partitioned function kernel by kernel in the Kernel IR interpreter,
+//! comparing with the Graph IR interpreter, and random functions.
 
 pub mod compare;
 pub mod kernels;
+pub mod random;

@@ -91,10 +91,8 @@ impl Check<'_> {
             self.place(place);
         }
         match &expr.kind {
-            ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Fma(..) | ExprKind::Fold(..) => {
-                if is_half(expr.ty) {
-                    self.refuse(format!("arithmetic on {}", expr.ty));
-                }
+            ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Fma(..) | ExprKind::Fold(..) if is_half(expr.ty) => {
+                self.refuse(format!("arithmetic on {}", expr.ty));
             }
             ExprKind::Cast(a) => {
                 let (from, to) = (self.kernel.expr(*a).ty, expr.ty);

@@ -1,7 +1,7 @@
 //! Arithmetic on f16 and bf16 where the target only stores them: computed in f32 and rounded once. What remains
 //! on half types is moving them about, and casts from and to f32.
 
-use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel, Type, UnaryOp};
+use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel, LaneFn, Type, UnaryOp};
 use mlxc_ir::profile::TargetProfile;
 use mlxc_ir::{DType, Diagnostic};
 
@@ -31,18 +31,14 @@ impl Rule for ThroughF32 {
             ExprKind::Unary(UnaryOp::Neg | UnaryOp::Abs, a) if is_half(ty.dtype()) => {
                 sign(at, matches!(kind, ExprKind::Unary(UnaryOp::Neg, _)), *a, ty)
             }
-            ExprKind::Unary(..)
-            | ExprKind::Binary(..)
-            | ExprKind::Fma(..)
-            | ExprKind::Mad(..)
-            | ExprKind::Math(..)
-            | ExprKind::Fold(..)
+            ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Fma(..) | ExprKind::Mad(..) | ExprKind::Math(..)
                 if is_half(ty.dtype()) =>
             {
                 let wide = kind.map_operands(&mut |e| cast(at.kernel, e, DType::F32));
                 let wide = at.kernel.push_expr(wide, ty.with_dtype(DType::F32));
                 cast(at.kernel, wide, ty.dtype())
             }
+            ExprKind::Fold(op, a) if is_half(ty.dtype()) => fold(at, op.binary(), *a, ty.dtype()),
             ExprKind::Compare(by, a, b) if is_half(at.kernel.expr(*a).ty.dtype()) => {
                 let (a, b) = (cast(at.kernel, *a, DType::F32), cast(at.kernel, *b, DType::F32));
                 at.kernel.push_expr(ExprKind::Compare(*by, a, b), ty)
@@ -63,6 +59,40 @@ impl Rule for ThroughF32 {
             _ => id,
         })
     }
+}
+
+/// Halves combined again and again, each sum rounded to the half type.
+fn fold(at: &mut Site<'_>, op: BinaryOp, a: ExprId, dtype: DType) -> ExprId {
+    let mut whole = a;
+    let mut lanes = at.kernel.expr(a).ty.lanes();
+    while lanes > 1 {
+        let all = at.bind(whole);
+        lanes /= 2;
+        let ty = Type::vector(dtype, lanes);
+        let [low, high] = [0, i64::from(lanes)].map(|first| {
+            let whole = at.get(all);
+            let half = run_of(at, whole, first, lanes);
+            cast(at.kernel, half, DType::F32)
+        });
+        let sum = at.kernel.push_expr(ExprKind::Binary(op, low, high), ty.with_dtype(DType::F32));
+        whole = cast(at.kernel, sum, dtype);
+    }
+    whole
+}
+
+/// Lanes of a vector from `first` on.
+fn run_of(at: &mut Site<'_>, whole: ExprId, first: i64, lanes: u8) -> ExprId {
+    let dtype = at.kernel.expr(whole).ty.dtype();
+    let name = at.index_name();
+    let kernel = &mut *at.kernel;
+    let first = kernel.index.constant(first);
+    if lanes == 1 {
+        return kernel.push_expr(ExprKind::Extract(whole, first), Type::scalar(dtype));
+    }
+    let var = kernel.push_var(name);
+    let l = kernel.index.var(var);
+    let body = kernel.index.add(l, first);
+    kernel.push_expr(ExprKind::Shuffle(whole, LaneFn { var, body }), Type::vector(dtype, lanes))
 }
 
 /// Changes or clears the sign bit.

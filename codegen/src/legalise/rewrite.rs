@@ -3,7 +3,7 @@
 
 use mlxc_ir::Diagnostic;
 use mlxc_ir::kernel::{
-    Block, ExprId, ExprKind, Index, IndexId, Kernel, LocalId, LocalKind, Place, Shape, Step, Stmt, Type,
+    Block, Expr, ExprId, ExprKind, Index, IndexId, Kernel, LocalId, LocalKind, Place, Shape, Step, Stmt, Type,
 };
 use smallvec::SmallVec;
 
@@ -219,10 +219,36 @@ impl Walk<'_, '_> {
             }
             Index::Clamp(value, lo, hi) => {
                 let (lo, hi) = (self.index(lo)?, self.index(hi)?);
-                let value = self.expression(value)?;
+                // Index expressions are shared, and what one statement binds another may not see: so every use
+                // rewrites a copy, and keeps the original (whose proofs are shared) where nothing changed.
+                let copy = copy(self.site.kernel, value);
+                let new = self.expression(copy)?;
+                let value = if same(self.site.kernel, new, value) { value } else { new };
                 self.site.kernel.index.clamp(value, lo, hi)
             }
         };
         Ok(self.rule.index(self.site.kernel, rebuilt))
     }
+}
+
+/// A tree of its own with the same meaning.
+fn copy(kernel: &mut Kernel, id: ExprId) -> ExprId {
+    let expr = kernel.expr(id).clone();
+    let kind = expr.kind.map_operands(&mut |e| copy(kernel, e));
+    kernel.push_expr(kind, expr.ty)
+}
+
+/// True for equal trees.
+fn same(kernel: &Kernel, a: ExprId, b: ExprId) -> bool {
+    let (x, y) = (kernel.expr(a), kernel.expr(b));
+    let bare = |e: &Expr| e.kind.map_operands(&mut |_| ExprId::new(0));
+    let operands = |e: &Expr| {
+        let mut all = SmallVec::<[ExprId; 3]>::new();
+        e.kind.operands(&mut |o| all.push(o));
+        all
+    };
+    a == b
+        || x.ty == y.ty
+            && bare(x) == bare(y)
+            && operands(x).into_iter().zip(operands(y)).all(|(a, b)| same(kernel, a, b))
 }

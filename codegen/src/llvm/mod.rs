@@ -88,7 +88,7 @@ const CHUNK: usize = 4;
 ///
 /// # Errors
 /// 0801 without LLVM, 0802 if LLVM lacks the target or a kernel is legal for another one, 0803 if code needs a
-/// linker, 0804 and 0805 if LLVM rejects it.
+/// linker, 0804 and 0805 if LLVM rejects it, 0806 if two phases have one symbol.
 #[cfg(have_llvm)]
 pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) -> Result<CpuCode, Diagnostic> {
     use std::sync::Mutex;
@@ -103,6 +103,7 @@ pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) ->
                 .found(legal.target().profile));
         }
     }
+    unique_symbols(kernels)?;
     let chunks: Vec<&[Legal]> = kernels.chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<Option<Result<CpuCode, Diagnostic>>>> = Mutex::new(vec![None; chunks.len()]);
@@ -185,6 +186,21 @@ pub fn print_assembly(legal: &Legal) -> Result<String, Diagnostic> {
 #[cfg(not(have_llvm))]
 pub fn print_assembly(_: &Legal) -> Result<String, Diagnostic> {
     available().map(|()| String::new())
+}
+
+#[cfg(have_llvm)]
+fn unique_symbols(kernels: &[Legal]) -> Result<(), Diagnostic> {
+    let mut seen = std::collections::HashSet::new();
+    for legal in kernels {
+        for phase in legal.kernel().phases() {
+            let symbol = phase::symbol(legal.kernel(), phase);
+            if seen.contains(&symbol) {
+                return Err(Diagnostic::new(806, "two phases would have one name").found(symbol));
+            }
+            seen.insert(symbol);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(have_llvm)]

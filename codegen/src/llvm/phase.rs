@@ -94,11 +94,16 @@ fn record(kernel: &Kernel, counters: &[VarId]) -> Vec<Word> {
     buffers.chain(symbols).chain(args).chain(counters.iter().map(|c| Word::Index(*c))).collect()
 }
 
+/// Name of the exported function of a phase.
+pub(super) fn symbol(kernel: &Kernel, phase: &Phase) -> String {
+    format!("{}__{}", kernel.name, phase.name)
+}
+
 fn write_phase(emit: &Emitter<'_>, legal: &Legal, phase: &Phase, counters: &[VarId]) -> PhaseCode {
     let kernel = legal.kernel();
     let words = record(kernel, counters);
-    let symbol = format!("{}__{}", kernel.name, phase.name);
-    let (body, group_bytes) = write_body(emit, legal, phase, &words, &format!("{symbol}__tasks"));
+    let symbol = symbol(kernel, phase);
+    let (body, group_bytes) = write_body(emit, legal, phase, &words, &format!("{symbol}.tasks"));
     write_thunk(emit, legal.target(), &words, body, &symbol);
     PhaseCode { kernel: kernel.name.to_string(), phase: phase.name.to_string(), symbol, group_bytes }
 }

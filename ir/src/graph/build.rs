@@ -78,9 +78,22 @@ impl FunctionBuilder {
         Ok(self.push(op, SmallVec::from_slice(inputs), types, at))
     }
 
-    /// Appends a call, whose result types the caller knows.
-    pub fn call(&mut self, function: u32, inputs: &[ValueId], types: Vec<TensorType>, at: Option<Location>) -> u32 {
-        self.push(Op::Call { function }, SmallVec::from_slice(inputs), types.into(), at).node
+    /// Appends a call of a function of the module; gives its results, then its updates.
+    pub fn call(&mut self, function: u32, callee: &Function, inputs: &[ValueId], at: Option<Location>) -> Vec<ValueId> {
+        let op = Op::Call {
+            function,
+            results: callee.results.len() as u32,
+            updates: callee.updates.iter().map(|(p, _)| *p).collect(),
+        };
+        let types: Vec<TensorType> = callee.roots().map(|v| callee.ty(v).clone()).collect();
+        self.raw(op, inputs, types, at)
+    }
+
+    /// Appends a node whose result types are known already; gives its results.
+    pub fn raw(&mut self, op: Op, inputs: &[ValueId], types: Vec<TensorType>, at: Option<Location>) -> Vec<ValueId> {
+        let n = types.len() as u32;
+        let node = self.push(op, SmallVec::from_slice(inputs), types.into(), at).node;
+        (0..n).map(|index| ValueId { node, index }).collect()
     }
 
     fn push(

@@ -499,10 +499,14 @@ pub enum Op {
     /// `gate, up`: `activation(gate) * up`.
     Gated(Activation),
     /// The parameters of another function of the module, in order. One result for each of its results, then one
-    /// for each of its state updates.
+    /// for each of its updates: the next version of the state passed for that parameter.
     Call {
         /// Position in the module's functions.
         function: u32,
+        /// Number of results before the updates.
+        results: u32,
+        /// The callee's updated parameters, in the order of its updates.
+        updates: Vec<u32>,
     },
 }
 

@@ -49,7 +49,9 @@ fn verify_function(module: &Module, index: usize, f: &Function, errors: &mut Vec
                     continue;
                 }
             },
-            Op::Call { function } => match call_types(module, index, f, *function, &operands) {
+            Op::Call { function, results, updates } => match call_types(module, index, f, *function, &operands)
+                .and_then(|t| call_shape(module, *function, *results, updates).map(|()| t))
+            {
                 Ok(types) => types,
                 Err(d) => {
                     errors.push(place(d));
@@ -147,6 +149,18 @@ fn call_types(
             .found(show(operands)));
     }
     Ok(g.roots().map(|v| g.ty(v).clone()).collect())
+}
+
+/// A call says itself how many results and which updates its callee has.
+fn call_shape(module: &Module, callee: u32, results: u32, updates: &[u32]) -> Result<(), Diagnostic> {
+    let g = &module.functions[callee as usize];
+    let own: Vec<u32> = g.updates.iter().map(|(p, _)| *p).collect();
+    if results as usize == g.results.len() && updates == own {
+        return Ok(());
+    }
+    Err(Diagnostic::new(212, format!("a call of `{}` counts its results wrongly", g.name))
+        .expected(format!("{} results, updates of {own:?}", g.results.len()))
+        .found(format!("{results} results, updates of {updates:?}")))
 }
 
 /// Refuses a read of a state version after the node that made its successor, and two successors of one version.

@@ -253,7 +253,7 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Ta
         })?;
         let query = task.first.plus(&i, 1);
         let head = task.head.scale(p.group).plus(&g, 1);
-        let mut load = |e: &mut Emitter<'k, '_>| {
+        let load = |e: &mut Emitter<'k, '_>| {
             e.vector_loop("d", &Size::constant(p.d), &mut |e, c, _| {
                 let x = e.emit(p.q, &[task.batch.clone(), head.clone(), query.clone(), c.clone()])?;
                 let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
@@ -270,7 +270,7 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Ta
         let mut result = Ok(());
         k.if_else(
             s.lt(n),
-            || result = e.scoped(1.0, &mut load),
+            || result = e.scoped(1.0, load),
             || {
                 k.for_("d", k.int(0), k.int((p.d + i64::from(width) - 1) / i64::from(width)), 1, false, |d| {
                     let zero = k.constant(0.0, p.acc).splat(width);
@@ -502,7 +502,7 @@ fn finish<'k>(
         let place = vec![task.batch.clone(), head, query.clone()];
         *at.borrow_mut() = place.clone();
         *current.borrow_mut() = Some(row.clone());
-        let mut store = |e: &mut Emitter<'k, '_>| {
+        let store = |e: &mut Emitter<'k, '_>| {
             let r = e.ix(&row);
             let sum = m.sum.at([r]).load();
             *scale.borrow_mut() = Some(k.let_("inverse", k.constant(1.0, p.acc) / sum));
@@ -521,7 +521,7 @@ fn finish<'k>(
         }
         let (s, n) = (e.ix(&query), e.size(&p.queries)?);
         let mut result = Ok(());
-        k.if_(s.lt(n), || result = e.scoped(1.0, &mut store));
+        k.if_(s.lt(n), || result = e.scoped(1.0, store));
         result
     })
 }

@@ -393,7 +393,7 @@ fn emit_kernel<'k>(
             let mut outcome = Ok(());
             for p in parts {
                 let count = (p.columns + plan.width - 1) / plan.width;
-                let mut body = |e: &mut Emitter<'k, '_>| -> Lowered<()> {
+                let body = |e: &mut Emitter<'k, '_>| -> Lowered<()> {
                     let base = if parts.len() == 1 { g.clone() } else { g.offset(-first) };
                     // Within the part the block number starts at 0; the branch proves it.
                     let base = if parts.len() == 1 {
@@ -416,7 +416,7 @@ fn emit_kernel<'k>(
                     let (lo, hi) = (e.k.int(first), e.k.int(first + count));
                     let here = ix[0].ge(lo) & ix[0].lt(hi);
                     let share = count as f64 / groups as f64;
-                    e.k.if_(here, || outcome = e.scoped(share, &mut body));
+                    e.k.if_(here, || outcome = e.scoped(share, body));
                 }
                 outcome.clone()?;
                 first += count;
@@ -469,7 +469,7 @@ impl<'k> Packed<'k> {
             e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
                 let row = q.scale(s.mr * s.tiles).plus(&t.scale(s.mr), 1).plus(&i, 1);
                 let at = [e.ix(&t), e.ix(&i)];
-                let mut row_loop = |e: &mut Emitter<'k, '_>| {
+                let row_loop = |e: &mut Emitter<'k, '_>| {
                     e.vector_loop("k", &Size::constant(s.k), &mut |e, c, full| {
                         let value = e.emit(a, &[row.clone(), c.clone()])?;
                         let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
@@ -488,7 +488,7 @@ impl<'k> Packed<'k> {
                 let k = e.k;
                 k.if_else(
                     m.lt(hi),
-                    || result = e.scoped(1.0, &mut row_loop),
+                    || result = e.scoped(1.0, row_loop),
                     || {
                         let zero =
                             if s.pair == 2 { k.int_constant(0, DType::U32) } else { k.constant(0.0, compute(s.dtype)) };
@@ -622,12 +622,12 @@ fn epilogue<'k>(
             w.base = base.clone();
             w.segments = part.segments.clone();
         }
-        let mut store = |e: &mut Emitter<'k, '_>| {
+        let store = |e: &mut Emitter<'k, '_>| {
             let exact = part.columns % plan.width == 0;
             columns(e, plan.width, &plan.splits, Coord::constant(0), &mut |e, c| {
                 window.borrow_mut().atoms.extend(c.terms.iter().map(|(a, _)| *a));
                 let column = base.plus(&c, 1);
-                let mut body = |e: &mut Emitter<'k, '_>| {
+                let body = |e: &mut Emitter<'k, '_>| {
                     for (v, path) in part.outputs.iter().zip(&paths) {
                         let at = push(e, path, &[row.clone(), column.clone()])?;
                         debug_assert_eq!(at.len(), domain(f, *v).len());
@@ -646,7 +646,7 @@ fn epilogue<'k>(
                 let mut result = Ok(());
                 e.k.if_(first.lt(end), || {
                     let outer = e.tail.replace(count);
-                    result = e.scoped(1.0, &mut body);
+                    result = e.scoped(1.0, body);
                     e.tail = outer;
                 });
                 result
@@ -657,7 +657,7 @@ fn epilogue<'k>(
         }
         let (m, hi) = (e.ix(&row), e.size(&s.rows)?);
         let mut result = Ok(());
-        e.k.if_(m.lt(hi), || result = e.scoped(1.0, &mut store));
+        e.k.if_(m.lt(hi), || result = e.scoped(1.0, store));
         result
     })
 }

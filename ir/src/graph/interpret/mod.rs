@@ -122,7 +122,7 @@ impl Run<'_> {
             let inputs: Vec<&Tensor> = node.inputs.iter().map(|v| &values[v.node as usize][v.index as usize]).collect();
             let made = match &node.op {
                 Op::Param(p) => vec![args[*p as usize].clone()],
-                Op::Call { function } => {
+                Op::Call { function, .. } => {
                     let g = &self.module.functions[*function as usize];
                     let args: Vec<Tensor> = inputs.into_iter().cloned().collect();
                     // A block has its caller's symbols, which its arguments need not mention.
