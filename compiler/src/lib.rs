@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod executable;
+pub mod generate;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
@@ -13,6 +14,8 @@ pub mod verify;
 pub mod weights;
 
 pub use error::Errors;
+pub use executable::Executable;
 pub use mlxc_ir::graph::{Activation, Module};
 pub use mlxc_ir::{DType, Diagnostic, Location};
+pub use pipeline::{Options, compile};
 pub use trace::{Array, Context, trace, trace_module};

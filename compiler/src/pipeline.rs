@@ -161,14 +161,19 @@ pub fn compile_with(
     let outlined =
         clock.run("outline", || if options.outline { outline::outline(&canonical) } else { Ok(canonical.clone()) })?;
     verified("outline", &outlined)?;
-    let mut rules = Vec::new();
-    let saturated = clock.run("eqsat", || {
-        each(&outlined, |f| {
-            let (g, report) = eqsat::saturate(f, &eqsat::Options { exact: options.level == Level::Exact })?;
-            rules.push((f.name.clone(), report));
-            Ok(g)
-        })
+    let (saturated, rules) = clock.run("eqsat", || {
+        let numerics = match options.level {
+            Level::Exact => eqsat::Numerics::Exact,
+            Level::Strict => eqsat::Numerics::Strict,
+        };
+        let (saturated, reports) =
+            eqsat::saturate_module(&outlined, &eqsat::Options { numerics, ..Default::default() })?;
+        let names = outlined.functions.iter().map(|f| f.name.clone());
+        Ok((saturated, names.zip(reports).collect::<Vec<_>>()))
     })?;
+    for warning in rules.iter().flat_map(|(_, r)| &r.warnings) {
+        tracing::warn!("{warning}");
+    }
     verified("eqsat", &saturated)?;
     let (joined, sources) = clock.run("join", || join_weights(&saturated))?;
     verified("join", &joined)?;

@@ -5,6 +5,7 @@ pub mod decompose;
 pub mod eqsat;
 pub mod lower;
 pub mod memory;
+pub mod outline;
 pub mod partition;
 pub mod rewrite;
 pub mod schedule;

@@ -52,8 +52,9 @@ pub fn compile(a: &Compile) -> Outcome {
         let _ = writeln!(out, "{name:<12} {:>9.1} ms", time.as_secs_f64() * 1e3);
     }
     for (function, rules) in &compiled.rules {
-        if let Some(text) = rules.summary() {
-            let _ = writeln!(out, "rules in {function}: {text}");
+        let fired: Vec<String> = rules.fired.iter().map(|(_, name, n)| format!("{name} {n}")).collect();
+        if !fired.is_empty() {
+            let _ = writeln!(out, "rules in {function}: {}", fired.join(", "));
         }
     }
     out.push_str(&table(&r));

@@ -32,6 +32,11 @@ impl Progress {
         self.bar.set_message(format!("writing weights: {} of {}", human(done), human(total)));
     }
 
+    /// Counts targets scored of a total.
+    pub fn count(&self, done: u64, total: u64) {
+        self.bar.set_message(format!("{done} of {total} tokens"));
+    }
+
     /// Clears the line; gives the time since the start.
     pub fn finish(self) -> Duration {
         self.bar.finish_and_clear();

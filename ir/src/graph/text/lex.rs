@@ -34,8 +34,7 @@ pub(super) fn lex(text: &str, file: &str) -> Result<Vec<(Token, Location)>, Diag
     let mut out = Vec::new();
     let mut rest = text;
     let (mut line, mut column) = (1u32, 1u32);
-    loop {
-        let Some(c) = rest.chars().next() else { break };
+    while let Some(c) = rest.chars().next() {
         let at = Location::new(file.clone(), line, column);
         let (token, taken) = if c.is_whitespace() {
             (None, c.len_utf8())
