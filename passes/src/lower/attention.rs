@@ -5,7 +5,7 @@
 //! added (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
 //! 2022). Scores are vectors over keys, so a key cache stored in panels is read without horizontal sums.
 
-use crate::lower::coord::{AtomId, Coord};
+use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
 use crate::lower::map::{Built, store_all};
@@ -185,8 +185,6 @@ fn emit_kernel<'k>(
     let grid: Vec<Ix<'k>> = extents.iter().map(|s| e.size(s)).collect::<Lowered<_>>()?;
     let grid: Vec<(&str, Ix<'k>)> = ["b", "h", "q"].into_iter().zip(grid).collect();
     let mut result = Ok(());
-    // Loop atoms over a query's features: what splits are for.
-    let mut along = Vec::new();
     k.phase("heads", &grid, 1, Subgroup::None, |ix| {
         let wide = |n: i64| (n + i64::from(e.width) - 1) / i64::from(e.width) * i64::from(e.width);
         let m = Memory {
@@ -200,19 +198,13 @@ fn emit_kernel<'k>(
         let trips = most.iter().product::<i64>() as f64;
         result = e.scoped(trips, |e| {
             let task = begin(e, &p, axes)?;
-            load_queries(e, &p, &m, &task, splits, &mut along)?;
+            load_queries(e, &p, &m, &task, splits)?;
             chunks(e, &p, &m, &task)?;
             finish(e, &p, &m, &task, anchor, outputs, &paths)
         });
     });
     result?;
-    let mut wanted = splits.to_vec();
-    for (atom, factor) in e.space.take_wanted() {
-        if along.contains(&atom) && !wanted.contains(&factor) {
-            wanted.push(factor);
-        }
-    }
-    wanted.sort_by(|a, b| b.cmp(a));
+    let wanted = e.wanted_splits(splits);
     let (bindings, work) = e.finish();
     Ok((bindings, work, wanted))
 }
@@ -256,14 +248,7 @@ fn each_row<'k>(
     })
 }
 
-fn load_queries<'k>(
-    e: &mut Emitter<'k, '_>,
-    p: &Plan,
-    m: &Memory<'k>,
-    task: &Task<'k>,
-    splits: &[i64],
-    along: &mut Vec<AtomId>,
-) -> Lowered<()> {
+fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>, splits: &[i64]) -> Lowered<()> {
     let k = e.k;
     each_row(e, p, &mut |e, row, g, i| {
         let r = e.ix(&row);
@@ -278,9 +263,8 @@ fn load_queries<'k>(
         })?;
         let query = task.first.plus(&i, 1);
         let head = task.head.scale(p.group).plus(&g, 1);
-        let mut load = |e: &mut Emitter<'k, '_>| {
+        let load = |e: &mut Emitter<'k, '_>| {
             e.split_vector_loop("d", &Size::constant(p.d), splits, &mut |e, c, _| {
-                along.extend(c.terms.iter().map(|(a, _)| *a));
                 let x = e.emit(p.q, &[task.batch.clone(), head.clone(), query.clone(), c.clone()])?;
                 let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
                 let d = e.base(&[c])[0].clone();

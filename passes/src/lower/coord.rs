@@ -209,7 +209,7 @@ impl Space {
     fn opaque(&mut self, c: &Coord, m: i64) -> (Coord, Coord) {
         self.opaque += 1;
         for (a, k) in &c.terms {
-            if matches!(self.get(*a), Atom::Loop(_)) && self.divisor(*a, *k) % m != 0 {
+            if matches!(self.get(*a), Atom::Loop(_)) && k % m != 0 {
                 let factor = m / gcd(m, k.abs());
                 if factor > 1 {
                     self.wanted.push((*a, factor));

@@ -106,6 +106,8 @@ pub struct Emitter<'k, 'f> {
     pub(super) scopes: Vec<HashMap<(ValueId, Vec<Coord>), Val<'k>>>,
     pub(super) lane: AtomId,
     reductions: Vec<(ValueId, Vec<Coord>)>,
+    /// Atoms of split vector loops and their steps: what further splits can be made of.
+    pub(super) columns: Vec<(AtomId, i64)>,
 }
 
 impl<'k, 'f> Emitter<'k, 'f> {
@@ -148,6 +150,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             scopes: vec![HashMap::new()],
             lane,
             reductions: Vec::new(),
+            columns: Vec::new(),
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
         for i in 0..f.symbols.len() {
@@ -564,8 +567,20 @@ pub fn is_free(f: &Function, node: u32) -> bool {
     let n = &f.nodes[node as usize];
     match &n.op {
         Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
-        Op::Cast(to) => to.bytes() > f.ty(n.inputs[0]).dtype.bytes(),
-        op => op.is_view(),
+        Op::Cast(to) if to.bytes() > f.ty(n.inputs[0]).dtype.bytes() => true,
+        op => op.is_view() || is_computed_constant(f, node, 8),
+    }
+}
+
+/// True for arithmetic on constants and counters, such as a sign or a mask: cheaper to redo than to store.
+fn is_computed_constant(f: &Function, node: u32, depth: u32) -> bool {
+    let n = &f.nodes[node as usize];
+    match &n.op {
+        Op::Full { .. } | Op::Iota { .. } => true,
+        op if depth > 0 && (op.is_elementwise() || op.is_view()) => {
+            !n.inputs.is_empty() && n.inputs.iter().all(|v| is_computed_constant(f, v.node, depth - 1))
+        }
+        _ => false,
     }
 }
 

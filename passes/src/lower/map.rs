@@ -283,17 +283,19 @@ fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Siz
     // Loop atoms are numbered by creation: the rows' parts first, in order.
     let mut owner = Vec::new();
     for (i, parts) in axes.parts.iter().enumerate() {
-        owner.extend(parts.iter().map(|_| i));
+        owner.extend(parts.iter().map(|(_, step, _)| (i, *step)));
     }
+    let columns = std::mem::take(&mut e.columns);
     for (atom, factor) in e.space.take_wanted() {
         let Atom::Loop(n) = *e.space.get(atom) else { continue };
-        let axis = owner.get(n as usize).copied().unwrap_or(rows);
+        let along = || columns.iter().find(|(a, _)| *a == atom).map(|(_, step)| (rows, *step));
+        let Some((axis, step)) = owner.get(n as usize).copied().or_else(along) else { continue };
         if axis >= shape.len() || shape[axis].as_const().is_none() {
             continue;
         }
         let list = next.splits.entry(axis).or_default();
-        if !list.contains(&factor) {
-            list.push(factor);
+        if !list.contains(&(factor * step)) {
+            list.push(factor * step);
             list.sort_by(|a, b| b.cmp(a));
         }
     }

@@ -5,7 +5,7 @@
 //! products are staged, an epilogue may read any column of its block: a rotary embedding finds its partner, a gated
 //! activation its gate, and a merged projection writes each of its parts where it belongs.
 
-use crate::lower::coord::{AtomId, Coord};
+use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work, home, is_free};
 use crate::lower::map::{Built, domain, store_all};
@@ -267,8 +267,6 @@ struct Window {
     base: Coord,
     segments: Vec<i64>,
     width: i64,
-    /// Atoms of the loops over columns: what a split can be made of.
-    atoms: Vec<AtomId>,
 }
 
 impl<'k> Anchor<'k> for Staged<'k> {
@@ -423,13 +421,8 @@ fn emit_kernel<'k>(
             }
             Ok(())
         });
-        let along = window.borrow().atoms.clone();
-        for (atom, factor) in e.space.take_wanted() {
-            if along.contains(&atom) && !next.splits.contains(&factor) && factor < columns {
-                next.splits.push(factor);
-            }
-        }
-        next.splits.sort_by(|a, b| b.cmp(a));
+        next.splits = e.wanted_splits(&plan.splits);
+        next.splits.retain(|s| *s < columns);
     });
     // A refusal may fall with the splits it asked for, so both are reported.
     Ok((result.map(|()| e.finish()), next))
@@ -625,7 +618,6 @@ fn epilogue<'k>(
         let store = |e: &mut Emitter<'k, '_>| {
             let exact = part.columns % plan.width == 0;
             e.split_vector_loop("c", &Size::constant(plan.width), &plan.splits, &mut |e, c, _| {
-                window.borrow_mut().atoms.extend(c.terms.iter().map(|(a, _)| *a));
                 let column = base.plus(&c, 1);
                 let body = |e: &mut Emitter<'k, '_>| {
                     for (v, path) in part.outputs.iter().zip(&paths) {

@@ -227,6 +227,22 @@ impl<'k> Emitter<'k, '_> {
         self.split_from(name, extent, factors, Coord::constant(0), body)
     }
 
+    /// Splits of the columns that would have made quotients vanish, beside those known, largest first.
+    pub(crate) fn wanted_splits(&mut self, known: &[i64]) -> Vec<i64> {
+        let mut out = known.to_vec();
+        for (atom, factor) in self.space.take_wanted() {
+            // A factor of one loop's variable is that many of its steps.
+            let step = self.columns.iter().find(|(a, _)| *a == atom).map(|(_, k)| *k);
+            if let Some(step) = step
+                && !out.contains(&(factor * step))
+            {
+                out.push(factor * step);
+            }
+        }
+        out.sort_by(|a, b| b.cmp(a));
+        out
+    }
+
     fn split_from(
         &mut self,
         name: &str,
@@ -236,7 +252,11 @@ impl<'k> Emitter<'k, '_> {
         body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
     ) -> Lowered<()> {
         let Some((f, rest)) = factors.split_first() else {
-            return self.vector_loop(name, extent, &mut |e, c, full| body(e, base.plus(&c, 1), full));
+            return self.vector_loop(name, extent, &mut |e, c, full| {
+                let c = base.plus(&c, 1);
+                e.columns.extend_from_slice(&c.terms);
+                body(e, c, full)
+            });
         };
         match extent.as_const() {
             Some(n) if *f > 1 && *f < n && n % f == 0 => {
