@@ -167,20 +167,27 @@ impl Plan {
         }
         let slots = slots(f, &blocks)?;
         let mut plan = Plan { count: blocks.len(), slots, outputs: Vec::new(), updates: Vec::new(), blocks };
-        plan.find_updates(f)?;
-        plan.find_outputs(f);
+        let places = plan.places();
+        plan.find_updates(f, &places)?;
+        plan.find_outputs(f, &places);
         Some(plan)
     }
 
+    /// Repetition and position of every node of the blocks.
+    fn places(&self) -> HashMap<usize, (usize, usize)> {
+        let numbered = |(k, nodes): (usize, &Vec<usize>)| {
+            nodes.iter().enumerate().map(move |(i, n)| (*n, (k, i))).collect::<Vec<_>>()
+        };
+        self.blocks.iter().enumerate().flat_map(numbered).collect()
+    }
+
     /// The state updates of the entry that stand in a block, the same in every repetition.
-    fn find_updates(&mut self, f: &Function) -> Option<()> {
+    fn find_updates(&mut self, f: &Function, places: &HashMap<usize, (usize, usize)>) -> Option<()> {
         let mut per_block: Vec<BTreeSet<(usize, usize)>> = vec![BTreeSet::new(); self.blocks.len()];
         for (param, value) in &f.updates {
-            for (k, block) in self.blocks.iter().enumerate() {
-                let Some(at) = block.iter().position(|n| *n == value.node as usize) else { continue };
-                let holds = |s: &Slot| matches!(f.node(s.values[k]).op, Op::Param(p) if p == *param);
-                per_block[k].insert((self.slots.iter().position(holds)?, at));
-            }
+            let Some((k, at)) = places.get(&(value.node as usize)) else { continue };
+            let holds = |s: &Slot| matches!(f.node(s.values[*k]).op, Op::Param(p) if p == *param);
+            per_block[*k].insert((self.slots.iter().position(holds)?, *at));
         }
         if per_block.windows(2).any(|w| w[0] != w[1]) {
             return None;
@@ -189,24 +196,22 @@ impl Plan {
         Some(())
     }
 
-    fn find_outputs(&mut self, f: &Function) {
+    fn find_outputs(&mut self, f: &Function, places: &HashMap<usize, (usize, usize)>) {
         let mut needed: BTreeSet<(usize, u32)> = BTreeSet::new();
-        for block in &self.blocks {
-            let inside: BTreeSet<usize> = block.iter().copied().collect();
-            let place: HashMap<usize, usize> = block.iter().enumerate().map(|(i, n)| (*n, i)).collect();
-            let mut need = |v: &ValueId| {
-                if let Some(at) = place.get(&(v.node as usize))
-                    && !self.updates.iter().any(|(_, u)| u == at)
-                {
-                    needed.insert((*at, v.index));
-                }
-            };
-            for (i, node) in f.nodes.iter().enumerate().filter(|(i, _)| !inside.contains(i)) {
-                let _ = i;
-                node.inputs.iter().for_each(&mut need);
+        let updates: BTreeSet<usize> = self.updates.iter().map(|(_, at)| *at).collect();
+        let mut need = |v: &ValueId, reader: Option<usize>| {
+            if let Some((k, at)) = places.get(&(v.node as usize))
+                && reader != Some(*k)
+                && !updates.contains(at)
+            {
+                needed.insert((*at, v.index));
             }
-            f.results.iter().for_each(|r| need(&r.value));
+        };
+        for (i, node) in f.nodes.iter().enumerate() {
+            let reader = places.get(&i).map(|(k, _)| *k);
+            node.inputs.iter().for_each(|v| need(v, reader));
         }
+        f.results.iter().for_each(|r| need(&r.value, None));
         self.outputs = needed.into_iter().collect();
     }
 

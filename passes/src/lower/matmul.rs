@@ -604,6 +604,8 @@ fn epilogue<'k>(
     let anchor = ValueId::of(anchor as usize);
     let paths: Vec<Vec<ValueId>> =
         part.outputs.iter().map(|v| spine(f, region, anchor, stored_value(f, *v))).collect::<Lowered<_>>()?;
+    // A quotient by more than the block is wide asks for a wider block.
+    e.columns.extend_from_slice(&base.terms);
     let rows_block = s.mr * s.tiles;
     let hi = e.k.int(rows_block);
     e.each("r", hi, Range::new(0, rows_block - 1), 1, false, |e, r| {
