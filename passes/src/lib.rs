@@ -3,6 +3,7 @@
 pub mod canonicalise;
 pub mod decompose;
 pub mod eqsat;
+pub mod inline;
 pub mod lower;
 pub mod memory;
 pub mod outline;

@@ -11,6 +11,7 @@ pub fn rules() -> Vec<Rule> {
     vec![
         rule("reshape-of-reshape", reshape_of_reshape as fn(&Graph<'_>, &mut Matches)),
         rule("cast-to-own-dtype", cast_to_own_dtype),
+        rule("unary-before-broadcast", unary_before_broadcast),
     ]
 }
 
@@ -36,6 +37,20 @@ fn cast_to_own_dtype(g: &Graph<'_>, out: &mut Matches) {
             && ty(g, x[0]).dtype == *to
         {
             out.add(id, x[0].into());
+        }
+    });
+}
+
+/// A function of a repeated value is computed before it is repeated.
+fn unary_before_broadcast(g: &Graph<'_>, out: &mut Matches) {
+    each_op(g, |id, op, x| {
+        if !matches!(op, Op::Unary(_) | Op::Cast(_)) {
+            return;
+        }
+        for (inner, y) in ops(g, x[0]) {
+            if matches!(inner, Op::Broadcast { .. }) {
+                out.add(id, Term::of(inner.clone(), Term::of(op.clone(), y[0])));
+            }
         }
     });
 }
