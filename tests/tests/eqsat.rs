@@ -6,7 +6,7 @@ use mlxc_ir::graph::verify::verify;
 use mlxc_ir::graph::{Function, Module, Op};
 use mlxc_passes::canonicalise::canonicalise;
 use mlxc_passes::eqsat::rule::Group;
-use mlxc_passes::eqsat::{Options, Report, saturate};
+use mlxc_passes::eqsat::{Numerics, Options, Report, saturate};
 use mlxc_tests::kernels::arguments;
 use mlxc_tests::llama::{self, Config, TINY};
 
@@ -87,4 +87,24 @@ fn a_cap_is_a_warning() {
     same(&m, &f, &g, &[3, 2]);
     let (_, report) = saturate(&f, &Options { iterations: 1, ..Options::default() }).unwrap();
     assert_eq!(report.warnings.len(), 1);
+}
+
+#[test]
+fn a_model_in_primitives_becomes_one_in_composites() {
+    for dtype in [DType::F32, DType::BF16] {
+        let written = llama::module(&Config { composites: false, dtype, ..TINY });
+        let wanted = llama::module(&Config { dtype, ..TINY });
+        for (entry, symbols) in [(0, vec![7, 5]), (1, vec![9])] {
+            let (f, report) = optimise(&written, entry, &Options::default());
+            let (g, _) = optimise(&wanted, entry, &Options::default());
+            for name in ["sdpa", "rms_norm", "gated", "rope", "matmul", "softmax", "select", "rsqrt", "cast"] {
+                assert_eq!(count(&f, name), count(&g, name), "{name} {dtype} {entry}: {:?}", report.fired);
+            }
+            assert!(report.cost_after < report.cost_before);
+            same(&written, &written.functions[entry], &f, &symbols);
+        }
+        let exact = Options { numerics: Numerics::Exact, ..Options::default() };
+        let (f, _) = optimise(&written, 0, &exact);
+        assert_eq!((count(&f, "sdpa"), count(&f, "rms_norm"), count(&f, "gated")), (0, 0, 0));
+    }
 }
