@@ -1,1 +1,21 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
+
+pub mod error;
+pub mod executable;
+pub mod generate;
+pub mod models;
+pub mod nn;
+pub mod pipeline;
+pub mod reasons;
+pub mod report;
+pub mod source;
+pub mod trace;
+pub mod verify;
+pub mod weights;
+
+pub use error::Errors;
+pub use executable::Executable;
+pub use mlxc_ir::graph::{Activation, Module};
+pub use mlxc_ir::{DType, Diagnostic, Location};
+pub use pipeline::{Options, compile};
+pub use trace::{Array, Context, trace, trace_module};

@@ -6,6 +6,7 @@ pub mod eqsat;
 pub mod inline;
 pub mod lower;
 pub mod memory;
+pub mod outline;
 pub mod partition;
 pub mod rewrite;
 pub mod schedule;

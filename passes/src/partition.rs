@@ -56,7 +56,9 @@ pub struct Partition {
 pub fn partition(f: &Function, target: &Target<'_>, fuse: bool) -> Result<Partition, Refusal> {
     let graph = Graph::new(f);
     let mut search = Search { f, target, graph, groups: BTreeMap::new(), next: 0, refused: Vec::new() };
-    for n in search.graph.compute.clone() {
+    let views = search.graph.roots.iter().map(|v| v.node).filter(|n| is_free(f, *n));
+    let starts: BTreeSet<u32> = search.graph.compute.iter().copied().chain(views).collect();
+    for n in starts {
         search.start(BTreeSet::from([n]))?;
     }
     if fuse {
@@ -66,7 +68,6 @@ pub fn partition(f: &Function, target: &Target<'_>, fuse: bool) -> Result<Partit
         search.recompute();
         search.grow(Stage::Siblings);
     }
-    search.copies()?;
     Ok(search.finish())
 }
 
@@ -143,7 +144,7 @@ impl Graph {
             }
             if is_free(f, i as u32) {
                 if roots.contains(&ValueId::of(i)) {
-                    // A root that is a view is copied by a kernel of its own.
+                    // A root that is a view is stored by a kernel: its producer's, or one of its own.
                     for s in &sources {
                         consumers.entry(*s).or_default().insert(i as u32);
                     }
@@ -322,9 +323,8 @@ impl Search<'_> {
             let pairs = self.pairs(stage);
             tried.retain(|p, _| pairs.contains(p));
             for (a, b) in &pairs {
-                if !tried.contains_key(&(*a, *b)) {
-                    let merged = self.merge(*a, *b);
-                    tried.insert((*a, *b), merged);
+                if let std::collections::btree_map::Entry::Vacant(open) = tried.entry((*a, *b)) {
+                    open.insert(self.merge(*a, *b));
                 }
             }
             let best = tried
@@ -416,19 +416,6 @@ impl Search<'_> {
         true
     }
 
-    /// A root that no node computes (a view, a parameter, a constant) is copied into its own memory.
-    fn copies(&mut self) -> Result<(), Refusal> {
-        let free: Vec<ValueId> = self.graph.roots.iter().copied().filter(|v| is_free(self.f, v.node)).collect();
-        for v in free {
-            let nodes = BTreeSet::from([v.node]);
-            let built = map::build(self.f, self.target, &nodes, &[v], &format!("copy_{}", v.node))?;
-            let cost = cost(&built, self.target);
-            self.groups.insert(self.next, Group { nodes, outputs: vec![v], built, cost });
-            self.next += 1;
-        }
-        Ok(())
-    }
-
     /// Groups in dependency order, ties by their first node.
     fn finish(self) -> Partition {
         let mut left: Vec<(u32, u32)> =
@@ -476,12 +463,40 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
         }
     }
     let name = name(f, nodes, outputs);
-    match (products.as_slice(), attentions.as_slice()) {
+    let built = match (products.as_slice(), attentions.as_slice()) {
         ([], []) => map::build(f, target, nodes, outputs, &name),
+        ([p], []) if reduces_before(f, nodes, *p) => {
+            Err(Refusal::new("recompute", "every task of the product would repeat a reduction over its rows"))
+        }
         ([p], []) => matmul::build(f, target, nodes, *p, outputs, &name),
         ([], [a]) => attention::build(f, target, nodes, *a, outputs, &name),
         _ => Err(Refusal::new("anchors", "a kernel has one product or attention")),
+    }?;
+    if built.work.opaque > 0
+        && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)
+    {
+        let text = d.first().map_or_else(String::new, |d| d.message.clone());
+        return Err(Refusal::new("unproved", format!("an index is not proved to be in range: {text}")));
     }
+    Ok(built)
+}
+
+/// True if the product's left factor needs a reduction that stands in the same region.
+fn reduces_before(f: &Function, nodes: &Region, product: u32) -> bool {
+    let mut stack = vec![f.nodes[product as usize].inputs[0].node];
+    let mut seen = BTreeSet::new();
+    while let Some(n) = stack.pop() {
+        if !seen.insert(n) || !(nodes.contains(&n) || is_free(f, n)) {
+            continue;
+        }
+        if nodes.contains(&n)
+            && matches!(f.nodes[n as usize].op, Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. })
+        {
+            return true;
+        }
+        stack.extend(f.nodes[n as usize].inputs.iter().map(|v| v.node));
+    }
+    false
 }
 
 fn has_panels(f: &Function, target: &Target<'_>, node: u32) -> bool {
@@ -489,12 +504,23 @@ fn has_panels(f: &Function, target: &Target<'_>, node: u32) -> bool {
         .is_some_and(|p| matches!(target.layouts.get(&p), Some(mlxc_ir::Layout::Blocked { .. })))
 }
 
-/// A kernel is named after its anchor, else its last output.
+/// A kernel is named after its anchor (a product without a name after its weight), else its last output.
 fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
     let anchor = nodes.iter().find(|n| matches!(f.nodes[**n as usize].op, Op::Sdpa { .. } | Op::MatMul { .. }));
     let v = match anchor {
         Some(n) => ValueId::of(*n as usize),
         None => outputs.last().copied().unwrap_or(ValueId::of(0)),
     };
-    crate::lower::emit::identifier(&f.value_name(v))
+    let weight = anchor.filter(|_| f.node(v).name.is_none()).and_then(|n| matmul::weight_operand(f, *n));
+    match weight {
+        Some(p) => weight_name(&f.params[p as usize].name),
+        None => crate::lower::emit::identifier(&f.value_name(v)),
+    }
+}
+
+/// `self_attn.{q_proj,k_proj}.weight` gives `q_proj_k_proj`.
+fn weight_name(name: &str) -> String {
+    let part = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or(name);
+    let part = part.trim_matches(|c| c == '{' || c == '}');
+    crate::lower::emit::identifier(part)
 }

@@ -80,11 +80,9 @@ pub fn schedule(
         constants: HashMap::new(),
     };
     s.states();
-    for i in 0..functions.len() {
-        if !functions[i].is_block {
-            let entry = s.entry(i)?;
-            s.out.plan.entries.push(entry);
-        }
+    for (i, _) in functions.iter().enumerate().filter(|(_, f)| !f.is_block) {
+        let entry = s.entry(i)?;
+        s.out.plan.entries.push(entry);
     }
     Ok(s.out)
 }
@@ -147,6 +145,8 @@ struct Building {
     buffers: Vec<plan::Buffer>,
     launches: Vec<plan::Launch>,
     outputs: BTreeMap<ValueId, u32>,
+    /// Types of the entry's results: what an output's memory is to the caller.
+    result_types: Vec<TensorType>,
     weight_buffers: BTreeMap<u32, u32>,
     state_buffers: BTreeMap<u32, u32>,
 }
@@ -263,6 +263,7 @@ impl Scheduler<'_> {
             buffers: Vec::new(),
             launches: Vec::new(),
             outputs: BTreeMap::new(),
+            result_types: f.results.iter().map(|r| f.ty(r.value).clone()).collect(),
             weight_buffers: BTreeMap::new(),
             state_buffers: BTreeMap::new(),
         };
@@ -465,6 +466,11 @@ impl Scheduler<'_> {
 
 impl Building {
     fn add(&mut self, name: &str, place: plan::Place, ty: &TensorType) -> u32 {
+        // A result may be a reshape of the value its memory was made for.
+        let ty = match place {
+            plan::Place::Output(i) => &self.result_types[i as usize],
+            _ => ty,
+        };
         self.buffers.push(plan::Buffer {
             name: name.to_string(),
             place,

@@ -36,7 +36,7 @@ impl B {
     }
 
     fn op(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
-        self.0.node(op, inputs, None).unwrap()
+        self.0.node(op, inputs, None).expect("the test's graph is well typed")
     }
 
     fn out(mut self, values: &[ValueId]) -> Function {
@@ -162,7 +162,7 @@ fn gathers_and_windows() {
     let mut b = B::new("gather");
     let s = b.symbol("S", 9);
     let table = b.weight("table", DType::BF16, &[11, 20]);
-    let ids = b.input("ids", DType::I32, &[s.clone()]);
+    let ids = b.input("ids", DType::I32, std::slice::from_ref(&s));
     let (pos, _) = b.0.scalar("pos", Range::new(0, 5), None);
     let rows = b.op(Op::Gather { axis: 0 }, &[table, ids]);
     let columns = b.op(Op::Gather { axis: 1 }, &[table, ids]);

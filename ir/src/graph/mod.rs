@@ -7,13 +7,14 @@
 //! ([`verify`] refuses it). Every node keeps the user's source line.
 //!
 //! Layers of the crate: [`op`] says which operations exist, [`infer`] types them, [`build`] appends
-//! nodes with inferred types, [`verify`] checks a whole module, `text` prints and parses, and [`interpret`]
+//! nodes with inferred types, [`verify`] checks a whole module, [`text`] prints and parses, and [`interpret`]
 //! says what a function means.
 
 pub mod build;
 mod infer;
 pub mod interpret;
 pub mod op;
+pub mod text;
 mod types;
 pub mod verify;
 

@@ -41,9 +41,16 @@ pub fn build(
     outputs: &[ValueId],
     name: &str,
 ) -> Lowered<Built> {
-    let k = KernelBuilder::new(name);
-    let (bindings, work) = emit_kernel(&k, f, target, region, anchor, outputs)?;
-    Ok(Built { kernel: k.finish(), bindings, work, template: "attention" })
+    let mut splits = Vec::new();
+    for _ in 0..4 {
+        let k = KernelBuilder::new(name);
+        let (bindings, work, wanted) = emit_kernel(&k, f, target, region, anchor, outputs, &splits)?;
+        if wanted == splits {
+            return Ok(Built { kernel: k.finish(), bindings, work, template: "attention" });
+        }
+        splits = wanted;
+    }
+    Err(Refusal::new("nest", "no loop nest was found"))
 }
 
 /// Rows of the output that group memory holds.
@@ -163,7 +170,8 @@ fn emit_kernel<'k>(
     region: &Region,
     anchor: u32,
     outputs: &[ValueId],
-) -> Lowered<(Vec<Binding>, Work)> {
+    splits: &[i64],
+) -> Lowered<(Vec<Binding>, Work, Vec<i64>)> {
     let mut e = Emitter::new(k, f, target, region);
     let p = plan(f, &e, anchor)?;
     let paths: Vec<Vec<ValueId>> = outputs
@@ -190,13 +198,15 @@ fn emit_kernel<'k>(
         let trips = most.iter().product::<i64>() as f64;
         result = e.scoped(trips, |e| {
             let task = begin(e, &p, axes)?;
-            load_queries(e, &p, &m, &task)?;
+            load_queries(e, &p, &m, &task, splits)?;
             chunks(e, &p, &m, &task)?;
             finish(e, &p, &m, &task, anchor, outputs, &paths)
         });
     });
     result?;
-    Ok(e.finish())
+    let wanted = e.wanted_splits(splits);
+    let (bindings, work) = e.finish();
+    Ok((bindings, work, wanted))
 }
 
 fn begin<'k>(e: &mut Emitter<'k, '_>, p: &Plan, axes: Vec<Coord>) -> Lowered<Task<'k>> {
@@ -238,7 +248,7 @@ fn each_row<'k>(
     })
 }
 
-fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>) -> Lowered<()> {
+fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>, splits: &[i64]) -> Lowered<()> {
     let k = e.k;
     each_row(e, p, &mut |e, row, g, i| {
         let r = e.ix(&row);
@@ -253,8 +263,8 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Ta
         })?;
         let query = task.first.plus(&i, 1);
         let head = task.head.scale(p.group).plus(&g, 1);
-        let mut load = |e: &mut Emitter<'k, '_>| {
-            e.vector_loop("d", &Size::constant(p.d), &mut |e, c, _| {
+        let load = |e: &mut Emitter<'k, '_>| {
+            e.split_vector_loop("d", &Size::constant(p.d), splits, &mut |e, c, _| {
                 let x = e.emit(p.q, &[task.batch.clone(), head.clone(), query.clone(), c.clone()])?;
                 let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
                 let d = e.base(&[c])[0].clone();
@@ -270,7 +280,7 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Ta
         let mut result = Ok(());
         k.if_else(
             s.lt(n),
-            || result = e.scoped(1.0, &mut load),
+            || result = e.scoped(1.0, load),
             || {
                 k.for_("d", k.int(0), k.int((p.d + i64::from(width) - 1) / i64::from(width)), 1, false, |d| {
                     let zero = k.constant(0.0, p.acc).splat(width);
@@ -502,7 +512,7 @@ fn finish<'k>(
         let place = vec![task.batch.clone(), head, query.clone()];
         *at.borrow_mut() = place.clone();
         *current.borrow_mut() = Some(row.clone());
-        let mut store = |e: &mut Emitter<'k, '_>| {
+        let store = |e: &mut Emitter<'k, '_>| {
             let r = e.ix(&row);
             let sum = m.sum.at([r]).load();
             *scale.borrow_mut() = Some(k.let_("inverse", k.constant(1.0, p.acc) / sum));
@@ -521,7 +531,7 @@ fn finish<'k>(
         }
         let (s, n) = (e.ix(&query), e.size(&p.queries)?);
         let mut result = Ok(());
-        k.if_(s.lt(n), || result = e.scoped(1.0, &mut store));
+        k.if_(s.lt(n), || result = e.scoped(1.0, store));
         result
     })
 }

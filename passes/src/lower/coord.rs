@@ -118,6 +118,8 @@ pub struct Space {
     ids: HashMap<Atom, AtomId>,
     /// Splits that would have removed an opaque quotient: (loop atom, factor).
     wanted: Vec<(AtomId, i64)>,
+    /// Quotients that no range made vanish.
+    opaque: u32,
 }
 
 impl Space {
@@ -199,9 +201,15 @@ impl Space {
         false
     }
 
+    /// Number of quotients that did not vanish: whether their indices stay in range is for the verifier to prove.
+    pub fn opaque_quotients(&self) -> u32 {
+        self.opaque
+    }
+
     fn opaque(&mut self, c: &Coord, m: i64) -> (Coord, Coord) {
+        self.opaque += 1;
         for (a, k) in &c.terms {
-            if matches!(self.get(*a), Atom::Loop(_)) && self.divisor(*a, *k) % m != 0 {
+            if matches!(self.get(*a), Atom::Loop(_)) && k % m != 0 {
                 let factor = m / gcd(m, k.abs());
                 if factor > 1 {
                     self.wanted.push((*a, factor));

@@ -7,7 +7,7 @@
 
 use crate::lower::coord::{Atom, AtomId, Coord, Space};
 use crate::lower::elementwise::{self, compute};
-use crate::lower::pull::{self, Sizes};
+use crate::lower::pull::Sizes;
 use mlxc_ir::graph::{Function, Literal, Op, Role, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, KernelBuilder, Type, Val};
 use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
@@ -60,6 +60,8 @@ pub struct Work {
     pub dot_flops: f64,
     /// Bytes moved between memory and the kernel.
     pub bytes: f64,
+    /// Index quotients that only the verifier can prove to be in range.
+    pub opaque: u32,
 }
 
 /// What the anchor of a kernel gives the nodes after it: its own result, from registers or group memory.
@@ -91,19 +93,21 @@ pub struct Emitter<'k, 'f> {
     pub work: Work,
     /// Product of the enclosing loops' trip counts.
     pub trips: f64,
-    anchor: Option<(ValueId, std::rc::Rc<dyn Anchor<'k> + 'k>)>,
-    bindings: Vec<Binding>,
-    buffers: HashMap<(ValueId, Vec<Size>), Buf<'k>>,
+    pub(super) anchor: Option<(ValueId, std::rc::Rc<dyn Anchor<'k> + 'k>)>,
+    pub(super) bindings: Vec<Binding>,
+    pub(super) buffers: HashMap<(ValueId, Vec<Size>), Buf<'k>>,
     /// Bytes loaded and stored, by home.
-    loaded: HashMap<ValueId, f64>,
-    loops: Vec<Ix<'k>>,
-    symbols: Vec<Ix<'k>>,
-    ranges: Vec<Range>,
+    pub(super) loaded: HashMap<ValueId, f64>,
+    pub(super) loops: Vec<Ix<'k>>,
+    pub(super) symbols: Vec<Ix<'k>>,
+    pub(super) ranges: Vec<Range>,
     multiples: Vec<i64>,
     uses: Vec<u32>,
-    scopes: Vec<HashMap<(ValueId, Vec<Coord>), Val<'k>>>,
-    lane: AtomId,
+    pub(super) scopes: Vec<HashMap<(ValueId, Vec<Coord>), Val<'k>>>,
+    pub(super) lane: AtomId,
     reductions: Vec<(ValueId, Vec<Coord>)>,
+    /// Atoms of split vector loops and their steps: what further splits can be made of.
+    pub(super) columns: Vec<(AtomId, i64)>,
 }
 
 impl<'k, 'f> Emitter<'k, 'f> {
@@ -146,6 +150,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             scopes: vec![HashMap::new()],
             lane,
             reductions: Vec::new(),
+            columns: Vec::new(),
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
         for i in 0..f.symbols.len() {
@@ -198,6 +203,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
 
     /// The buffers' bindings, in kernel order, and the work.
     pub fn finish(mut self) -> (Vec<Binding>, Work) {
+        self.work.opaque = self.space.opaque_quotients();
         for b in &self.bindings {
             let whole = self.f.ty(b.value).max_bytes(&self.f.symbols) as f64;
             // A cache holds what is read again; a gather reads only what it picks.
@@ -274,7 +280,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
     }
 
     /// True if lanes are neighbours along the last axis and nowhere else.
-    fn is_contiguous(&self, coords: &[Coord]) -> bool {
+    pub(super) fn is_contiguous(&self, coords: &[Coord]) -> bool {
         let Some((last, rest)) = coords.split_last() else { return false };
         let without =
             Coord { terms: last.terms.iter().filter(|(a, _)| *a != self.lane).copied().collect(), constant: 0 };
@@ -553,408 +559,6 @@ impl<'k, 'f> Emitter<'k, 'f> {
             Ok(e.index_value(ix, dtype))
         })
     }
-
-    /// The index an index tensor holds at coordinates, clamped; `None` where lanes differ.
-    fn gathered(&mut self, x: ValueId, indices: ValueId, axis: usize, at: &[Coord]) -> Lowered<Option<Coord>> {
-        if self.is_vector(at) {
-            return Ok(None);
-        }
-        let i = self.emit(indices, at)?;
-        let extent = self.f.ty(x).shape[axis].clone();
-        let signed = i.dtype().is_signed_int();
-        let hi = self.size(&extent)?;
-        // MLX counts negative indices from the end.
-        let i = if signed {
-            let n = hi.to_val(i.dtype());
-            i.lt(self.k.int_constant(0, i.dtype())).select(i + n, i)
-        } else {
-            i
-        };
-        let i = self.k.let_("row", i);
-        let ix = self.k.let_index("at", i.clamp_index(self.k.int(0), hi));
-        let most = extent.bounds(&self.ranges).hi;
-        Ok(Some(self.index(ix, Range::new(0, (most - 1).max(0)), 1)))
-    }
-
-    /// A run-time window start, clamped so that the window fits.
-    pub fn window_start(&mut self, start: ValueId, whole: &Size, window: &Size) -> Lowered<Coord> {
-        let room = whole.clone() - window.clone();
-        let most = room.bounds(&self.ranges).hi.max(0);
-        // A host scalar proved in range needs no clamp.
-        if let Some(Role::Scalar(id)) = self.f.param_of(start).map(|p| p.role) {
-            let symbol = Size::symbol(id);
-            let fits =
-                self.ranges[id.0 as usize].lo >= 0 && (room.clone() - symbol.clone()).bounds(&self.ranges).lo >= 0;
-            let required = self.f.requires.contains(&(room.clone() - symbol.clone()));
-            if fits || required {
-                return self.size_coord(&symbol).ok_or_else(|| Refusal::new("symbolic-product", "a symbol is affine"));
-            }
-        }
-        let s = self.emit(start, &[])?;
-        let hi = self.size(&(room + Size::constant(1)))?;
-        let ix = self.k.let_index("start", s.clamp_index(self.k.int(0), hi));
-        Ok(self.index(ix, Range::new(0, most), 1))
-    }
-
-    fn view(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
-        let f = self.f;
-        let node = f.node(v);
-        let x = node.inputs[0];
-        let from = &f.ty(x).shape;
-        let c = match &node.op {
-            Op::Broadcast { shape } => pull::broadcast(from, shape, coords),
-            Op::Transpose { perm } => pull::transpose(perm, coords),
-            Op::Reshape { shape } => match pull::reshape(&mut self.space, shape, from, coords) {
-                Some(c) => c,
-                None => return self.load_reshaped(v, coords),
-            },
-            Op::Slice { start, step, .. } => {
-                let mut c = Vec::with_capacity(coords.len());
-                for i in 0..coords.len() {
-                    let s = self
-                        .size_coord(&start[i])
-                        .ok_or_else(|| Refusal::new("symbolic-product", "a slice starts at a product of symbols"))?;
-                    c.push(s.plus(&coords[i], step[i]));
-                }
-                c
-            }
-            Op::Reverse { axes } => {
-                let mut c = coords.to_vec();
-                for a in axes {
-                    let n = self
-                        .size_coord(&from[*a as usize])
-                        .ok_or_else(|| Refusal::new("symbolic-product", "a reversed extent is a product of symbols"))?;
-                    c[*a as usize] = n.offset(-1).plus(&coords[*a as usize], -1);
-                }
-                c
-            }
-            Op::DynamicSlice { axes, sizes } => {
-                let mut c = coords.to_vec();
-                for (i, a) in axes.iter().enumerate() {
-                    let a = *a as usize;
-                    let s = self.window_start(node.inputs[1 + i], &from[a], &sizes[a])?;
-                    c[a] = s.plus(&coords[a], 1);
-                }
-                c
-            }
-            _ => unreachable!("only views are pulled"),
-        };
-        self.emit(x, &c)
-    }
-
-    fn concat(&mut self, v: ValueId, axis: usize, coords: &[Coord]) -> Lowered<Val<'k>> {
-        let f = self.f;
-        let node = f.node(v);
-        if self.is_vector(&coords[axis..=axis]) {
-            return self.each_lane(coords, |e, c| e.emit(v, c));
-        }
-        let mut starts = vec![Coord::constant(0)];
-        for x in &node.inputs {
-            let n = self.size_coord(&f.ty(*x).shape[axis]);
-            let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a joined extent is a product of symbols"))?;
-            let next = starts.last().expect("one start").plus(&n, 1);
-            starts.push(next);
-        }
-        let inside: Vec<Option<bool>> =
-            (0..node.inputs.len()).map(|i| self.within(&coords[axis], &starts[i], &starts[i + 1])).collect();
-        if let Some(i) = inside.iter().position(|x| *x == Some(true)) {
-            let mut at = coords.to_vec();
-            at[axis] = at[axis].plus(&starts[i], -1);
-            return self.emit(node.inputs[i], &at);
-        }
-        let zero = self.zero(node.types[0].dtype, self.is_vector(coords));
-        let out = self.k.var("joined", zero);
-        let mut result = Ok(());
-        for (i, x) in node.inputs.iter().enumerate().filter(|(i, _)| inside[*i].is_none()) {
-            let (lo, hi) = (self.ix(&starts[i]), self.ix(&starts[i + 1]));
-            let c = self.ix(&coords[axis]);
-            let inside = if i == 0 { c.lt(hi) } else { c.ge(lo) & c.lt(hi) };
-            let mut at = coords.to_vec();
-            at[axis] = at[axis].plus(&starts[i], -1);
-            self.k.if_(inside, || {
-                let value = self.scoped(1.0, |e| e.emit(*x, &at));
-                match value {
-                    Ok(v) => out.set(self.fit(v, zero)),
-                    Err(r) => result = Err(r),
-                }
-            });
-        }
-        result.map(|()| self.k.let_("part", out.get()))
-    }
-
-    /// Whether `lo <= c < hi`, where ranges tell.
-    fn within(&self, c: &Coord, lo: &Coord, hi: &Coord) -> Option<bool> {
-        let (above, below) = (self.space.range(&c.plus(lo, -1)), self.space.range(&hi.plus(c, -1)));
-        if above.lo >= 0 && below.lo >= 1 {
-            Some(true)
-        } else if above.hi < 0 || below.hi < 1 {
-            Some(false)
-        } else {
-            None
-        }
-    }
-
-    /// The elements of `x` where every listed axis is in its window, `otherwise` elsewhere. Axes are given as
-    /// (axis, first, end); coordinates inside are relative to the first.
-    fn windowed(
-        &mut self,
-        x: ValueId,
-        coords: &[Coord],
-        axes: &[(usize, Coord, Coord)],
-        otherwise: Val<'k>,
-    ) -> Lowered<Val<'k>> {
-        let mut at = coords.to_vec();
-        let mut open = Vec::new();
-        for (i, lo, hi) in axes {
-            at[*i] = coords[*i].plus(lo, -1);
-            match self.within(&coords[*i], lo, hi) {
-                Some(true) => {}
-                Some(false) => return Ok(otherwise),
-                None => open.push((coords[*i].clone(), lo, hi)),
-            }
-        }
-        let mut condition: Option<Val<'k>> = None;
-        for (c, lo, hi) in open {
-            let (c, lo, hi) = (self.ix(&c), self.ix(lo), self.ix(hi));
-            let here = c.ge(lo) & c.lt(hi);
-            condition = Some(condition.map_or(here, |w| w & here));
-        }
-        let Some(condition) = condition else { return self.emit(x, &at) };
-        let out = self.k.var("element", otherwise);
-        let mut result = Ok(());
-        self.k.if_(condition, || match self.scoped(1.0, |e| e.emit(x, &at)) {
-            Ok(v) => out.set(self.fit(v, otherwise)),
-            Err(r) => result = Err(r),
-        });
-        result.map(|()| self.k.let_("chosen", out.get()))
-    }
-
-    fn zero(&self, dtype: DType, vector: bool) -> Val<'k> {
-        let z = self.literal(Literal::Int(0), dtype);
-        if vector { z.splat(self.width) } else { z }
-    }
-
-    fn fit(&self, v: Val<'k>, like: Val<'k>) -> Val<'k> {
-        if v.ty().lanes() == like.ty().lanes() { v } else { v.splat(like.ty().lanes()) }
-    }
-
-    fn pad(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
-        let f = self.f;
-        let node = f.node(v);
-        let Op::Pad { low, high, value } = &node.op else { unreachable!("only pads are padded") };
-        let x = node.inputs[0];
-        let padded: Vec<usize> = (0..coords.len()).filter(|i| low[*i] != 0 || high[*i] != 0).collect();
-        if padded.iter().any(|i| self.is_vector(&coords[*i..=*i])) {
-            return self.each_lane(coords, |e, c| e.emit(v, c));
-        }
-        let mut fill = self.literal(*value, node.types[0].dtype);
-        if self.is_vector(coords) {
-            fill = fill.splat(self.width);
-        }
-        let mut axes = Vec::new();
-        for i in padded {
-            let n = self.size_coord(&f.ty(x).shape[i]);
-            let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a padded extent is a product of symbols"))?;
-            axes.push((i, Coord::constant(low[i]), n.offset(low[i])));
-        }
-        self.windowed(x, coords, &axes, fill)
-    }
-
-    fn slice_update(&mut self, v: ValueId, axes: &[u32], coords: &[Coord]) -> Lowered<Val<'k>> {
-        let f = self.f;
-        if self.home(v) != v {
-            return Err(Refusal::new("state", format!("`{}` is read by the kernel that writes it", f.value_name(v))));
-        }
-        let node = f.node(v);
-        let (x, update) = (node.inputs[0], node.inputs[1]);
-        let (whole, window) = (f.ty(x).shape.clone(), f.ty(update).shape.clone());
-        let partial: Vec<usize> = (0..coords.len()).filter(|i| whole[*i] != window[*i]).collect();
-        if partial.is_empty() {
-            return self.emit(update, coords);
-        }
-        if partial.iter().any(|i| self.is_vector(&coords[*i..=*i])) {
-            return self.each_lane(coords, |e, c| e.emit(v, c));
-        }
-        let old = self.emit(x, coords)?;
-        let old = self.fit(old, self.zero(node.types[0].dtype, self.is_vector(coords)));
-        let mut places = Vec::new();
-        for i in partial {
-            let start = match axes.iter().position(|a| *a as usize == i) {
-                Some(p) => self.window_start(node.inputs[2 + p], &whole[i], &window[i])?,
-                None => Coord::constant(0),
-            };
-            let n = self.size_coord(&window[i]);
-            let n = n.ok_or_else(|| Refusal::new("symbolic-product", "a window extent is a product of symbols"))?;
-            let end = start.plus(&n, 1);
-            places.push((i, start, end));
-        }
-        self.windowed(update, coords, &places, old)
-    }
-
-    // --- memory ----------------------------------------------------------------------------------------------
-
-    /// The storage order of a value's memory.
-    pub fn layout(&self, v: ValueId) -> Layout {
-        match self.f.node(v).op {
-            Op::Param(p) => self.target.layouts.get(&p).copied().unwrap_or_default(),
-            _ => Layout::RowMajor,
-        }
-    }
-
-    /// The memory a value lives in: versions of a state are one.
-    pub fn home(&self, v: ValueId) -> ValueId {
-        home(self.f, v)
-    }
-
-    /// Coordinates as they are stored.
-    pub fn stored(&mut self, layout: Layout, coords: &[Coord]) -> Vec<Coord> {
-        let Layout::Blocked { block, pair } = layout else { return coords.to_vec() };
-        let n = coords.len();
-        let (panel, row) = self.space.div_rem(&coords[n - 2], i64::from(block));
-        let (column, neighbour) = self.space.div_rem(&coords[n - 1], i64::from(pair));
-        let mut out = coords[..n - 2].to_vec();
-        out.extend([panel, column, row.scale(i64::from(pair)).plus(&neighbour, 1)]);
-        out
-    }
-
-    /// The kernel buffer of a value's memory, declared with `shape`.
-    pub fn buffer(&mut self, v: ValueId, shape: &[Size], access: Access) -> Lowered<Buf<'k>> {
-        let v = self.home(v);
-        let key = (v, shape.to_vec());
-        if let Some(b) = self.buffers.get(&key) {
-            let known = self.bindings[b.id().index()].access;
-            if known == access || (known == Access::Update && access == Access::Read) {
-                return Ok(*b);
-            }
-            return Err(Refusal::new("read-write", format!("`{}` would be read and written", self.f.value_name(v))));
-        }
-        let f = self.f;
-        let layout = self.layout(v);
-        let mut extents = Vec::with_capacity(shape.len());
-        if layout == Layout::RowMajor {
-            for d in shape {
-                extents.push(self.size(d)?);
-            }
-        } else {
-            let plain: Option<Vec<u64>> = shape.iter().map(|d| d.as_const().map(|n| n as u64)).collect();
-            let plain = plain.expect("only weights and states have storage orders, and their shapes are constant");
-            extents.extend(layout.stored_shape(&plain).iter().map(|n| self.k.int(*n as i64)));
-        }
-        let dtype = match f.ty(v).dtype {
-            DType::Bool => DType::U8,
-            d => d,
-        };
-        let b = self.k.buffer(&self.local_name(v), dtype, &extents, access);
-        self.buffers.insert(key, b);
-        self.bindings.push(Binding { value: v, access });
-        Ok(b)
-    }
-
-    fn load(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
-        let shape = self.f.ty(v).shape.clone();
-        self.load_as(v, &shape, coords)
-    }
-
-    /// A reshape that is not affine is still free where the operand lies in memory: the buffer is declared anew.
-    fn load_reshaped(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
-        let f = self.f;
-        let mut x = v;
-        while let Op::Reshape { .. } = f.node(x).op {
-            x = f.node(x).inputs[0];
-        }
-        let node = f.node(x);
-        let in_memory = !self.region.contains(&x.node) && (!is_free(f, x.node) || matches!(node.op, Op::Param(_)));
-        if !in_memory || self.layout(self.home(x)) != Layout::RowMajor {
-            let name = f.value_name(v);
-            return Err(Refusal::new(
-                "reshape",
-                format!("the reshape `{name}` of a computed value has no affine indices"),
-            ));
-        }
-        self.load_as(x, &f.ty(v).shape.clone(), coords)
-    }
-
-    fn load_as(&mut self, v: ValueId, shape: &[Size], coords: &[Coord]) -> Lowered<Val<'k>> {
-        let dtype = self.f.ty(v).dtype;
-        let buffer = self.buffer(v, shape, Access::Read)?;
-        let layout = self.layout(self.home(v));
-        let stored = self.stored(layout, coords);
-        let vector = self.is_vector(&stored);
-        if vector && !self.is_contiguous(&stored) {
-            return self.each_lane(coords, |e, c| {
-                let key = (v, c.to_vec());
-                if let Some(found) = e.scopes.iter().rev().find_map(|s| s.get(&key)) {
-                    return Ok(*found);
-                }
-                e.load_as(v, shape, c)
-            });
-        }
-        let lanes = if vector { f64::from(self.width) } else { 1.0 };
-        *self.loaded.entry(self.home(v)).or_default() += lanes * self.trips * dtype.bytes() as f64;
-        let base = self.base(&stored);
-        let at: Vec<Ix<'k>> = base.iter().map(|c| self.ix(c)).collect();
-        let place = buffer.at(&at);
-        let raw = match (vector, self.tail) {
-            (false, _) => place.load(),
-            (true, None) => place.vec(self.width).load(),
-            (true, Some(n)) => place.first(self.width, n).load(),
-        };
-        let value = match dtype {
-            DType::Bool => {
-                let zero = self.k.int_constant(0, DType::U8);
-                raw.ne(if vector { zero.splat(self.width) } else { zero })
-            }
-            d => raw.cast(compute(d)),
-        };
-        Ok(self.k.let_(&format!("{}_v", self.local_name(v)), value))
-    }
-
-    /// Stores a value in compute type at coordinates of `v`'s shape; lanes must be neighbours or are stored one by one.
-    pub fn store(&mut self, v: ValueId, coords: &[Coord], value: Val<'k>, access: Access) -> Lowered<()> {
-        let home = self.home(v);
-        let ty = self.f.ty(home).clone();
-        let buffer = self.buffer(home, &ty.shape, access)?;
-        let lanes = if self.is_vector(coords) { f64::from(self.width) } else { 1.0 };
-        *self.loaded.entry(home).or_default() += lanes * self.trips * ty.dtype.bytes() as f64;
-        let layout = self.layout(home);
-        let stored = self.stored(layout, coords);
-        let value = match ty.dtype {
-            DType::Bool => {
-                let (one, zero) = (self.k.int_constant(1, DType::U8), self.k.int_constant(0, DType::U8));
-                elementwise::select(value, one, zero)
-            }
-            d => value.cast(d),
-        };
-        if !self.is_vector(&stored) {
-            let at: Vec<Ix<'k>> = stored.iter().map(|c| self.ix(c)).collect();
-            buffer.at(&at).store(value);
-            return Ok(());
-        }
-        let value = if value.ty().lanes() == 1 { value.splat(self.width) } else { value };
-        if self.is_contiguous(&stored) {
-            let base = self.base(&stored);
-            let at: Vec<Ix<'k>> = base.iter().map(|c| self.ix(c)).collect();
-            let place = buffer.at(&at);
-            match self.tail {
-                None => place.vec(self.width).store(value),
-                Some(n) => place.first(self.width, n).store(value),
-            }
-            return Ok(());
-        }
-        let value = self.k.let_("lanes", value);
-        for l in 0..i64::from(self.width) {
-            let at: Vec<Coord> =
-                coords.iter().map(|c| self.space.substitute(c, self.lane, &Coord::constant(l))).collect();
-            let at = self.stored(layout, &at);
-            let at: Vec<Ix<'k>> = at.iter().map(|c| self.ix(c)).collect();
-            let element = value.extract(self.k.int(l));
-            match self.tail {
-                None => buffer.at(&at).store(element),
-                Some(n) => self.k.if_(self.k.int(l).lt(n), || buffer.at(&at).store(element)),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Nodes that no kernel is made for: they are redone wherever they are read. A widening cast is one, so that memory
@@ -963,8 +567,20 @@ pub fn is_free(f: &Function, node: u32) -> bool {
     let n = &f.nodes[node as usize];
     match &n.op {
         Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
-        Op::Cast(to) => to.bytes() > f.ty(n.inputs[0]).dtype.bytes(),
-        op => op.is_view(),
+        Op::Cast(to) if to.bytes() > f.ty(n.inputs[0]).dtype.bytes() => true,
+        op => op.is_view() || is_computed_constant(f, node, 8),
+    }
+}
+
+/// True for arithmetic on constants and counters, such as a sign or a mask: cheaper to redo than to store.
+fn is_computed_constant(f: &Function, node: u32, depth: u32) -> bool {
+    let n = &f.nodes[node as usize];
+    match &n.op {
+        Op::Full { .. } | Op::Iota { .. } => true,
+        op if depth > 0 && (op.is_elementwise() || op.is_view()) => {
+            !n.inputs.is_empty() && n.inputs.iter().all(|v| is_computed_constant(f, v.node, depth - 1))
+        }
+        _ => false,
     }
 }
 

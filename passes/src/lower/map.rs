@@ -219,27 +219,7 @@ fn columns<'k>(
         return result;
     }
     let factors = nest.splits.get(&axis).cloned().unwrap_or_default();
-    split_columns(e, extent, &factors, Coord::constant(0), body)
-}
-
-fn split_columns<'k>(
-    e: &mut Emitter<'k, '_>,
-    extent: &Size,
-    factors: &[i64],
-    base: Coord,
-    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord) -> Lowered<()>,
-) -> Lowered<()> {
-    let usable = |n: i64, f: i64| f > 1 && f < n && n % f == 0;
-    match (factors.split_first(), extent.as_const()) {
-        (Some((f, rest)), Some(n)) if usable(n, *f) => {
-            let hi = e.k.int(n / f);
-            e.each("part", hi, Range::new(0, n / f - 1), 1, false, |e, c| {
-                split_columns(e, &Size::constant(*f), rest, base.plus(&c, *f), body)
-            })
-        }
-        (Some((_, rest)), _) => split_columns(e, extent, rest, base, body),
-        (None, _) => e.vector_loop("c", extent, &mut |e, c, _| body(e, base.plus(&c, 1))),
-    }
+    e.split_vector_loop("c", extent, &factors, &mut |e, c, _| body(e, c))
 }
 
 /// Grid axes for the rows.
@@ -303,17 +283,19 @@ fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Siz
     // Loop atoms are numbered by creation: the rows' parts first, in order.
     let mut owner = Vec::new();
     for (i, parts) in axes.parts.iter().enumerate() {
-        owner.extend(parts.iter().map(|_| i));
+        owner.extend(parts.iter().map(|(_, step, _)| (i, *step)));
     }
+    let columns = std::mem::take(&mut e.columns);
     for (atom, factor) in e.space.take_wanted() {
         let Atom::Loop(n) = *e.space.get(atom) else { continue };
-        let axis = owner.get(n as usize).copied().unwrap_or(rows);
+        let along = || columns.iter().find(|(a, _)| *a == atom).map(|(_, step)| (rows, *step));
+        let Some((axis, step)) = owner.get(n as usize).copied().or_else(along) else { continue };
         if axis >= shape.len() || shape[axis].as_const().is_none() {
             continue;
         }
         let list = next.splits.entry(axis).or_default();
-        if !list.contains(&factor) {
-            list.push(factor);
+        if !list.contains(&(factor * step)) {
+            list.push(factor * step);
             list.sort_by(|a, b| b.cmp(a));
         }
     }

@@ -5,7 +5,7 @@
 //! products are staged, an epilogue may read any column of its block: a rotary embedding finds its partner, a gated
 //! activation its gate, and a merged projection writes each of its parts where it belongs.
 
-use crate::lower::coord::{AtomId, Coord};
+use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work, home, is_free};
 use crate::lower::map::{Built, domain, store_all};
@@ -267,8 +267,6 @@ struct Window {
     base: Coord,
     segments: Vec<i64>,
     width: i64,
-    /// Atoms of the loops over columns: what a split can be made of.
-    atoms: Vec<AtomId>,
 }
 
 impl<'k> Anchor<'k> for Staged<'k> {
@@ -393,7 +391,7 @@ fn emit_kernel<'k>(
             let mut outcome = Ok(());
             for p in parts {
                 let count = (p.columns + plan.width - 1) / plan.width;
-                let mut body = |e: &mut Emitter<'k, '_>| -> Lowered<()> {
+                let body = |e: &mut Emitter<'k, '_>| -> Lowered<()> {
                     let base = if parts.len() == 1 { g.clone() } else { g.offset(-first) };
                     // Within the part the block number starts at 0; the branch proves it.
                     let base = if parts.len() == 1 {
@@ -416,20 +414,15 @@ fn emit_kernel<'k>(
                     let (lo, hi) = (e.k.int(first), e.k.int(first + count));
                     let here = ix[0].ge(lo) & ix[0].lt(hi);
                     let share = count as f64 / groups as f64;
-                    e.k.if_(here, || outcome = e.scoped(share, &mut body));
+                    e.k.if_(here, || outcome = e.scoped(share, body));
                 }
                 outcome.clone()?;
                 first += count;
             }
             Ok(())
         });
-        let along = window.borrow().atoms.clone();
-        for (atom, factor) in e.space.take_wanted() {
-            if along.contains(&atom) && !next.splits.contains(&factor) && factor < columns {
-                next.splits.push(factor);
-            }
-        }
-        next.splits.sort_by(|a, b| b.cmp(a));
+        next.splits = e.wanted_splits(&plan.splits);
+        next.splits.retain(|s| *s < columns);
     });
     // A refusal may fall with the splits it asked for, so both are reported.
     Ok((result.map(|()| e.finish()), next))
@@ -469,7 +462,7 @@ impl<'k> Packed<'k> {
             e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
                 let row = q.scale(s.mr * s.tiles).plus(&t.scale(s.mr), 1).plus(&i, 1);
                 let at = [e.ix(&t), e.ix(&i)];
-                let mut row_loop = |e: &mut Emitter<'k, '_>| {
+                let row_loop = |e: &mut Emitter<'k, '_>| {
                     e.vector_loop("k", &Size::constant(s.k), &mut |e, c, full| {
                         let value = e.emit(a, &[row.clone(), c.clone()])?;
                         let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
@@ -488,7 +481,7 @@ impl<'k> Packed<'k> {
                 let k = e.k;
                 k.if_else(
                     m.lt(hi),
-                    || result = e.scoped(1.0, &mut row_loop),
+                    || result = e.scoped(1.0, row_loop),
                     || {
                         let zero =
                             if s.pair == 2 { k.int_constant(0, DType::U32) } else { k.constant(0.0, compute(s.dtype)) };
@@ -611,6 +604,8 @@ fn epilogue<'k>(
     let anchor = ValueId::of(anchor as usize);
     let paths: Vec<Vec<ValueId>> =
         part.outputs.iter().map(|v| spine(f, region, anchor, stored_value(f, *v))).collect::<Lowered<_>>()?;
+    // A quotient by more than the block is wide asks for a wider block.
+    e.columns.extend_from_slice(&base.terms);
     let rows_block = s.mr * s.tiles;
     let hi = e.k.int(rows_block);
     e.each("r", hi, Range::new(0, rows_block - 1), 1, false, |e, r| {
@@ -622,12 +617,11 @@ fn epilogue<'k>(
             w.base = base.clone();
             w.segments = part.segments.clone();
         }
-        let mut store = |e: &mut Emitter<'k, '_>| {
+        let store = |e: &mut Emitter<'k, '_>| {
             let exact = part.columns % plan.width == 0;
-            columns(e, plan.width, &plan.splits, Coord::constant(0), &mut |e, c| {
-                window.borrow_mut().atoms.extend(c.terms.iter().map(|(a, _)| *a));
+            e.split_vector_loop("c", &Size::constant(plan.width), &plan.splits, &mut |e, c, _| {
                 let column = base.plus(&c, 1);
-                let mut body = |e: &mut Emitter<'k, '_>| {
+                let body = |e: &mut Emitter<'k, '_>| {
                     for (v, path) in part.outputs.iter().zip(&paths) {
                         let at = push(e, path, &[row.clone(), column.clone()])?;
                         debug_assert_eq!(at.len(), domain(f, *v).len());
@@ -646,7 +640,7 @@ fn epilogue<'k>(
                 let mut result = Ok(());
                 e.k.if_(first.lt(end), || {
                     let outer = e.tail.replace(count);
-                    result = e.scoped(1.0, &mut body);
+                    result = e.scoped(1.0, body);
                     e.tail = outer;
                 });
                 result
@@ -657,27 +651,7 @@ fn epilogue<'k>(
         }
         let (m, hi) = (e.ix(&row), e.size(&s.rows)?);
         let mut result = Ok(());
-        e.k.if_(m.lt(hi), || result = e.scoped(1.0, &mut store));
+        e.k.if_(m.lt(hi), || result = e.scoped(1.0, store));
         result
     })
-}
-
-/// Vector loops over the columns of a block, split so that indices stay affine.
-fn columns<'k>(
-    e: &mut Emitter<'k, '_>,
-    extent: i64,
-    splits: &[i64],
-    base: Coord,
-    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord) -> Lowered<()>,
-) -> Lowered<()> {
-    match splits.split_first() {
-        Some((f, rest)) if *f > 1 && *f < extent && extent % f == 0 => {
-            let hi = e.k.int(extent / f);
-            e.each("part", hi, Range::new(0, extent / f - 1), 1, false, |e, c| {
-                columns(e, *f, rest, base.plus(&c, *f), body)
-            })
-        }
-        Some((_, rest)) => columns(e, extent, rest, base, body),
-        None => e.vector_loop("c", &Size::constant(extent), &mut |e, c, _| body(e, base.plus(&c, 1))),
-    }
 }

@@ -11,7 +11,9 @@ mod elementwise;
 pub mod emit;
 pub mod map;
 pub mod matmul;
+mod memory;
 mod pull;
 mod reduce;
+mod views;
 
 pub use elementwise::compute;

@@ -216,6 +216,59 @@ impl<'k> Emitter<'k, '_> {
         result
     }
 
+    /// A vector loop split into nested loops by the given factors, largest first, so that quotients by them vanish.
+    pub(crate) fn split_vector_loop(
+        &mut self,
+        name: &str,
+        extent: &Size,
+        factors: &[i64],
+        body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
+    ) -> Lowered<()> {
+        self.split_from(name, extent, factors, Coord::constant(0), body)
+    }
+
+    /// Splits of the columns that would have made quotients vanish, beside those known, largest first.
+    pub(crate) fn wanted_splits(&mut self, known: &[i64]) -> Vec<i64> {
+        let mut out = known.to_vec();
+        for (atom, factor) in self.space.take_wanted() {
+            // A factor of one loop's variable is that many of its steps.
+            let step = self.columns.iter().find(|(a, _)| *a == atom).map(|(_, k)| *k);
+            if let Some(step) = step
+                && !out.contains(&(factor * step))
+            {
+                out.push(factor * step);
+            }
+        }
+        out.sort_by(|a, b| b.cmp(a));
+        out
+    }
+
+    fn split_from(
+        &mut self,
+        name: &str,
+        extent: &Size,
+        factors: &[i64],
+        base: Coord,
+        body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
+    ) -> Lowered<()> {
+        let Some((f, rest)) = factors.split_first() else {
+            return self.vector_loop(name, extent, &mut |e, c, full| {
+                let c = base.plus(&c, 1);
+                e.columns.extend_from_slice(&c.terms);
+                body(e, c, full)
+            });
+        };
+        match extent.as_const() {
+            Some(n) if *f > 1 && *f < n && n % f == 0 => {
+                let hi = self.k.int(n / f);
+                self.each("part", hi, Range::new(0, n / f - 1), 1, false, |e, c| {
+                    e.split_from(name, &Size::constant(*f), rest, base.plus(&c, *f), body)
+                })
+            }
+            _ => self.split_from(name, extent, rest, base, body),
+        }
+    }
+
     fn arg_extreme(&mut self, x: ValueId, axis: usize, kept: &[Coord], op: ArgOp) -> Lowered<Val<'k>> {
         let shape = self.f.ty(x).shape.clone();
         let dtype = compute(self.f.ty(x).dtype);

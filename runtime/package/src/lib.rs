@@ -1,14 +1,38 @@
 //! The mlxc package format: what the compiler writes and the runtime reads.
 //!
-//! A package is a ZIP64 archive with stored members at 16 KiB alignment. This crate holds the data
-//! both sides share (dtypes, size expressions, the plan) and the reader and writer of the archive. It knows
-//! nothing of the IRs, of passes or of devices.
+//! A package is a ZIP64 archive of stored members whose data is aligned to 16 KiB, so that it can be mapped and any ZIP
+//! tool can list it:
+//!
+//! | member | holds |
+//! |---|---|
+//! | `weights/…` | the stored bytes of a weight |
+//! | `kernels/<target>/code`, `kernels/<target>/symbols.json` | code, and where its functions begin |
+//! | `plan` | the [`plan::Plan`] as JSON |
+//! | `text/…`, `ir/…`, `reasons/…` | tokenizer and chat template; what dump, verify and explain need |
+//! | `manifest.json` | the [`Manifest`]: format, writer, targets, checksums |
+//!
+//! This crate holds the data both sides share (dtypes, size expressions, the plan), the reader and writer of
+//! the archive, and the check that makes an untrusted plan safe to use. It knows nothing of the IRs, of passes or of
+//! devices.
 
+mod archive;
+mod check;
+mod directory;
 mod dtype;
+mod error;
 mod layout;
+mod manifest;
+mod package;
 pub mod plan;
 pub mod size;
+mod writer;
 
+pub use archive::MEMBER_ALIGNMENT;
+pub use check::{BUFFER_ALIGNMENT, check_plan};
 pub use dtype::DType;
+pub use error::PackageError;
 pub use layout::Layout;
+pub use manifest::{FORMAT, Manifest, NATIVE_ABI, Target, TargetKind, WRITER};
+pub use package::{OpenOptions, Package};
 pub use size::{Range, Size, SymId};
+pub use writer::{PackageWriter, TargetCode};

@@ -18,6 +18,7 @@ pub enum SymbolKind {
 
 /// A named integer with inclusive bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Symbol {
     /// Name.
     pub name: String,
@@ -31,6 +32,7 @@ pub struct Symbol {
 
 /// A weight as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Weight {
     /// Name; a merged weight has one of its own.
     pub name: String,
@@ -50,6 +52,7 @@ pub struct Weight {
 
 /// A state: zero at first, kept from step to step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct State {
     /// Name.
     pub name: String,
@@ -77,6 +80,7 @@ pub enum Access {
 
 /// One phase of a kernel: what a launch runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Phase {
     /// Name within the kernel.
     pub name: String,
@@ -88,6 +92,7 @@ pub struct Phase {
 
 /// A kernel of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Kernel {
     /// Name, unique in the package.
     pub name: String,
@@ -126,6 +131,7 @@ pub enum Place {
 
 /// A buffer of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Buffer {
     /// The user's name for the value.
     pub name: String,
@@ -147,6 +153,7 @@ pub struct Buffer {
 
 /// One buffer in the place of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Alias {
     /// The buffer whose memory it takes.
     pub of: u32,
@@ -156,6 +163,7 @@ pub struct Alias {
 
 /// A caller's tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Port {
     /// Name.
     pub name: String,
@@ -167,6 +175,7 @@ pub struct Port {
 
 /// One launch: a phase of a kernel over a grid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Launch {
     /// The kernel.
     pub kernel: u32,
@@ -184,6 +193,7 @@ pub struct Launch {
 
 /// The scratch memory of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Arena {
     /// Bytes of planned buffers.
     pub bytes: u64,
@@ -199,6 +209,7 @@ pub struct Arena {
 
 /// Something that can be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Name.
     pub name: String,
@@ -220,6 +231,7 @@ pub struct Entry {
 
 /// A whole package's plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Weights.
     pub weights: Vec<Weight>,

@@ -1,0 +1,282 @@
+//! The command line, declared.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mlxc::DType;
+use std::path::PathBuf;
+
+/// An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
+///
+/// MODEL is a Hugging Face folder (config.json, safetensors, tokenizer.json), a package (.mlxc) or a graph in text form
+/// (.graph). Exit codes: 0 success, 1 an error in what was given, 2 a wrong command line, 3 a verification that
+/// failed.
+#[derive(Parser, Debug)]
+#[command(name = "mlxc", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say what is being done; twice for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Compile a model into one package.
+    Compile(Compile),
+    /// Write text.
+    Generate(Generate),
+    /// Mean negative log-likelihood of a text.
+    Perplexity(Perplexity),
+    /// Run one entry on .npy files.
+    Run(Run),
+    /// Print a stage of the compilation.
+    Dump(Dump),
+    /// Say what was fused, what was not and why, and where memory goes.
+    Explain(Explain),
+    /// List entries with their launches and memory.
+    Inspect(Inspect),
+    /// Compare compiled code with the interpreter.
+    Verify(Verify),
+}
+
+/// Options of every command that may compile.
+#[derive(Args, Debug, Clone)]
+pub struct BuildArgs {
+    /// Hugging Face folder, package or text graph.
+    pub model: PathBuf,
+    /// Target: `cpu` for this machine, or a profile's name.
+    #[arg(long, default_value = "cpu")]
+    pub target: String,
+    /// dtype of weights and activations; the checkpoint's own unless given.
+    #[arg(long, value_parser = dtype)]
+    pub dtype: Option<DType>,
+    /// Tokens the key-value state holds; the smaller of 4096 and the model's own unless given.
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<i64>,
+    /// Tokens of one prefill step.
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    pub prefill_chunk: i64,
+    /// Random weights from a seed; config.json is all that is read.
+    #[arg(long, value_name = "SEED")]
+    pub random_weights: Option<u64>,
+    /// Numerics: `strict` lets precision inside a kernel exceed the stated dtype, `exact` rounds every op.
+    #[arg(long, value_enum, default_value_t = LevelArg::Strict)]
+    pub numerics: LevelArg,
+    /// One kernel an op.
+    #[arg(long)]
+    pub no_fuse: bool,
+    /// Compile repeated blocks each on its own.
+    #[arg(long)]
+    pub no_outline: bool,
+    /// Fail if an entry needs more scratch memory.
+    #[arg(long, value_name = "BYTES")]
+    pub max_scratch: Option<u64>,
+}
+
+/// A numerics level.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelArg {
+    /// Every op rounds to its dtype.
+    Exact,
+    /// Never less precise than stated.
+    Strict,
+}
+
+/// `mlxc compile`.
+#[derive(Args, Debug)]
+pub struct Compile {
+    /// What to compile.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// The package to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Leave out what dump, verify and explain read.
+    #[arg(long)]
+    pub strip: bool,
+    /// Print a report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where to run.
+#[derive(Args, Debug, Clone)]
+pub struct RunArgs {
+    /// Device: `cpu`.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    pub device: String,
+    /// Threads; all the process may use unless given.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// `mlxc generate`.
+#[derive(Args, Debug)]
+pub struct Generate {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Text to continue, as it is.
+    #[arg(long)]
+    pub prompt: String,
+    /// Put the prompt through the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    /// Tokens to write, at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token; higher is freer.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Sample from the smallest set of tokens with this total probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Sample from this many likeliest tokens; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: usize,
+    /// Drop tokens less likely than this share of the likeliest.
+    #[arg(long, default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Seed of the sampler.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Go on past the end-of-text token.
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Print one JSON object at the end instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc perplexity`.
+#[derive(Args, Debug)]
+pub struct Perplexity {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The text.
+    #[arg(long)]
+    pub text: PathBuf,
+    /// Targets a window; windows follow each other without overlap.
+    #[arg(long, default_value_t = 256)]
+    pub window: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The entry.
+    #[arg(long)]
+    pub entry: String,
+    /// An input, as name=file.npy.
+    #[arg(long, value_name = "NAME=FILE", value_parser = pair)]
+    pub input: Vec<(String, PathBuf)>,
+    /// An output, as name=file.npy.
+    #[arg(long, value_name = "NAME=FILE", value_parser = pair)]
+    pub output: Vec<(String, PathBuf)>,
+}
+
+/// `mlxc dump`.
+#[derive(Args, Debug)]
+pub struct Dump {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// The stage; `stages` lists them.
+    #[arg(long)]
+    pub stage: String,
+    /// Only the kernel of this name, where the stage has kernels.
+    #[arg(long)]
+    pub kernel: Option<String>,
+    /// JSON, where the stage has it (plan).
+    #[arg(long)]
+    pub json: bool,
+    /// A file instead of standard output.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+}
+
+/// `mlxc explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Only this entry.
+    #[arg(long)]
+    pub entry: Option<String>,
+    /// Why two values are not in one kernel.
+    #[arg(long, num_args = 2, value_names = ["NAME", "NAME"])]
+    pub why_not: Option<Vec<String>>,
+    /// The memory plan.
+    #[arg(long)]
+    pub memory: bool,
+    /// Draw the memory plan into a file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc inspect`.
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Value of every symbolic extent in the comparison.
+    #[arg(long, default_value_t = 5)]
+    pub size: i64,
+    /// Seed of the inputs.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn dtype(text: &str) -> Result<DType, String> {
+    match text.parse() {
+        Ok(d @ (DType::F32 | DType::BF16 | DType::F16)) => Ok(d),
+        _ => Err("expected f32, bf16 or f16".into()),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
+        _ => Err("expected NAME=FILE".into()),
+    }
+}

@@ -1,0 +1,117 @@
+//! The command line: one file a command. Only here are diagnostics rendered.
+
+pub mod args;
+mod build;
+mod dump;
+mod explain;
+mod generate;
+mod perplexity;
+mod progress;
+mod run;
+mod verify;
+
+use args::{BuildArgs, Cli, Command, LevelArg};
+use mlxc::Errors;
+use mlxc::pipeline::Level;
+use mlxc::source::Build;
+use std::process::ExitCode;
+
+/// Why a command ended without success.
+pub enum Failure {
+    /// Something given was wrong.
+    Errors(Errors),
+    /// A comparison found a difference; what it was is printed already.
+    Verification,
+}
+
+impl<T: Into<Errors>> From<T> for Failure {
+    fn from(e: T) -> Self {
+        Failure::Errors(e.into())
+    }
+}
+
+/// The result of a command.
+pub type Outcome = Result<(), Failure>;
+
+/// Runs a command; the exit code is 0, 1 for an error, 3 for a verification that failed.
+pub fn run(cli: Cli) -> ExitCode {
+    let level = match cli.verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let outcome = match cli.command {
+        Command::Compile(a) => build::compile(&a),
+        Command::Inspect(a) => build::inspect(&a),
+        Command::Generate(a) => generate::run(&a),
+        Command::Perplexity(a) => perplexity::run(&a),
+        Command::Run(a) => run::run(&a),
+        Command::Dump(a) => dump::run(&a),
+        Command::Explain(a) => explain::run(&a),
+        Command::Verify(a) => verify::run(&a),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Verification) => ExitCode::from(3),
+        Err(Failure::Errors(errors)) => {
+            for d in errors.0 {
+                eprintln!("error: {d}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl BuildArgs {
+    /// The build these arguments describe.
+    pub fn build(&self) -> Build {
+        Build {
+            model: self.model.clone(),
+            target: self.target.clone(),
+            dtype: self.dtype,
+            context: self.context,
+            prefill_chunk: self.prefill_chunk,
+            random_weights: self.random_weights,
+            level: match self.numerics {
+                LevelArg::Exact => Level::Exact,
+                LevelArg::Strict => Level::Strict,
+            },
+            fuse: !self.no_fuse,
+            outline: !self.no_outline,
+            max_scratch: self.max_scratch,
+            strip: false,
+        }
+    }
+}
+
+/// Prints to standard output; a reader that closed the pipe ends the program quietly.
+pub fn print(text: &str) -> Outcome {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(file_error("standard output", &e).into()),
+    }
+}
+
+/// An input or output error of a file.
+pub fn file_error(path: &str, e: &std::io::Error) -> mlxc::Diagnostic {
+    mlxc::Diagnostic::new(906, "a file cannot be read or written")
+        .at(mlxc::Location::new(path, 0, 0))
+        .found(e.to_string())
+}
+
+/// Writes a file whole or not at all: into a temporary file beside it, renamed at the end.
+pub fn write_file(path: &std::path::Path, bytes: &[u8]) -> Outcome {
+    use std::io::Write;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let name = path.display().to_string();
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| file_error(&name, &e))?;
+    file.write_all(bytes).map_err(|e| file_error(&name, &e))?;
+    file.persist(path).map_err(|e| file_error(&name, &e.error))?;
+    Ok(())
+}

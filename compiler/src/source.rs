@@ -1,0 +1,183 @@
+//! From what a user names (a folder, a package, a text graph) to a package that can be run.
+
+use crate::error::Errors;
+use crate::models::{Config, EntryOptions, trace_llama};
+use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
+use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
+use mlxc_ir::graph::Module;
+use mlxc_ir::{DType, Diagnostic, Location};
+use mlxc_package::Package;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a build is given.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// Folder, package or text graph.
+    pub model: PathBuf,
+    /// Target name; `cpu` for this machine.
+    pub target: String,
+    /// dtype; the checkpoint's own unless given.
+    pub dtype: Option<DType>,
+    /// Tokens of the key-value state; the smaller of 4096 and the model's own unless given.
+    pub context: Option<i64>,
+    /// Tokens of one prefill step.
+    pub prefill_chunk: i64,
+    /// Seed of random weights, instead of the checkpoint's.
+    pub random_weights: Option<u64>,
+    /// Numerics.
+    pub level: Level,
+    /// Fuse.
+    pub fuse: bool,
+    /// Outline repeated blocks.
+    pub outline: bool,
+    /// Largest scratch, in bytes.
+    pub max_scratch: Option<u64>,
+    /// Leave out the members that dump, verify and explain read.
+    pub strip: bool,
+}
+
+impl Build {
+    /// A build of a model with every choice at its default.
+    pub fn new(model: impl Into<PathBuf>) -> Self {
+        Build {
+            model: model.into(),
+            target: "cpu".into(),
+            dtype: None,
+            context: None,
+            prefill_chunk: 512,
+            random_weights: None,
+            level: Level::Strict,
+            fuse: true,
+            outline: true,
+            max_scratch: None,
+            strip: false,
+        }
+    }
+
+    /// True if the model is a package already.
+    pub fn is_package(&self) -> bool {
+        self.model.is_file() && self.model.extension().is_some_and(|e| e == "mlxc")
+    }
+
+    /// Opens a package.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn open_package(&self) -> Result<Package, Errors> {
+        Ok(Package::open(&self.model).map_err(crate::pipeline::package_error)?)
+    }
+
+    /// Traces or parses the model.
+    ///
+    /// # Errors
+    /// `MLXC0903` if the path is none of the forms, `MLXC0920` an unreadable file, or what the model code says.
+    pub fn trace(&self) -> Result<Module, Errors> {
+        if self.model.is_dir() {
+            let path = self.model.join("config.json");
+            let text = read(&path)?;
+            let config = Config::parse(&text, &path.display().to_string())?;
+            let context = self.context.unwrap_or_else(|| config.max_position_embeddings.min(4096));
+            let dtype = self.dtype.unwrap_or(config.dtype);
+            return trace_llama(&config, EntryOptions { dtype, chunk: self.prefill_chunk, context });
+        }
+        if self.model.extension().is_some_and(|e| e == "graph") {
+            let text = read(&self.model)?;
+            return Ok(mlxc_ir::graph::text::parse(&text, &self.model.display().to_string())?);
+        }
+        let found = if self.model.exists() { "another kind of file" } else { "nothing" };
+        Err(Diagnostic::new(903, "the model cannot be opened")
+            .at(Location::new(self.model.display().to_string(), 0, 0))
+            .expected("a Hugging Face folder, a package (.mlxc) or a text graph (.graph)")
+            .found(found)
+            .into())
+    }
+
+    /// The options of the compilation.
+    ///
+    /// # Errors
+    /// A target that is not known.
+    pub fn options(&self) -> Result<Options, Errors> {
+        let mut options = Options::for_target(&self.target)?;
+        options.level = self.level;
+        options.fuse = self.fuse;
+        options.outline = self.outline;
+        options.max_scratch = self.max_scratch;
+        Ok(options)
+    }
+
+    /// Traces and compiles.
+    ///
+    /// # Errors
+    /// What tracing or a stage says.
+    pub fn compile(&self, stage: &mut dyn FnMut(&'static str)) -> Result<Compiled, Errors> {
+        stage("trace");
+        let module = self.trace()?;
+        compile_with(&module, &self.options()?, stage)
+    }
+
+    /// The model's weights.
+    ///
+    /// # Errors
+    /// A missing or damaged checkpoint.
+    pub fn weights(&self) -> Result<Box<dyn Weights>, Errors> {
+        if let Some(seed) = self.random_weights {
+            return Ok(Box::new(RandomWeights { seed }));
+        }
+        if self.model.is_dir() {
+            return Ok(Box::new(Checkpoint::open(&self.model)?));
+        }
+        Ok(Box::new(NoWeights))
+    }
+
+    /// Members beside code and weights: what turns tokens into text, and what explains the package.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn extras(&self, compiled: &Compiled) -> Result<Extras, Errors> {
+        let mut out = Extras::new();
+        let text =
+            ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+        for name in text {
+            let path = self.model.join(name);
+            if self.model.is_dir() && path.is_file() {
+                out.push((format!("text/{name}"), read(&path)?.into_bytes()));
+            }
+        }
+        if !self.strip {
+            out.push(("ir/graph".into(), mlxc_ir::graph::text::print(&compiled.traced).into_bytes()));
+            out.push(("ir/lowered".into(), mlxc_ir::graph::text::print(&compiled.decomposed).into_bytes()));
+            let kernels: String = compiled.scheduled.kernels.iter().map(mlxc_ir::kernel::print).collect();
+            out.push(("ir/kernels".into(), kernels.into_bytes()));
+            let refused = serde_json::to_vec(&crate::reasons::collect(compiled)).expect("reasons are plain data");
+            out.push(("reasons/refused.json".into(), refused));
+        }
+        Ok(out)
+    }
+
+    /// A package that can be run: the file itself, or a compilation into a temporary file that goes away with it.
+    ///
+    /// # Errors
+    /// What opening or compiling says.
+    pub fn package(&self, stage: &mut dyn FnMut(&'static str)) -> Result<Arc<Package>, Errors> {
+        if self.is_package() {
+            return Ok(Arc::new(self.open_package()?));
+        }
+        let compiled = self.compile(stage)?;
+        stage("write");
+        let folder = tempfile::tempdir()
+            .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
+        let path = folder.path().join("model.mlxc");
+        compiled.save(&path, &*self.weights()?, &self.extras(&compiled)?, &mut |_| {})?;
+        // The mapping outlives the name.
+        Ok(Arc::new(Package::open(&path).map_err(crate::pipeline::package_error)?))
+    }
+}
+
+fn read(path: &Path) -> Result<String, Diagnostic> {
+    std::fs::read_to_string(path).map_err(|e| {
+        Diagnostic::new(920, "a file of the model cannot be read")
+            .at(Location::new(path.display().to_string(), 0, 0))
+            .found(e.to_string())
+    })
+}

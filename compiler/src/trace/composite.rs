@@ -1,0 +1,114 @@
+//! Methods for products, norms and attention.
+
+use super::array::Array;
+use super::here;
+use super::promote::promote;
+use mlxc_ir::graph::{Activation, Op, TensorType, broadcast_shapes};
+use mlxc_ir::{DType, Diagnostic, Size};
+
+impl Array {
+    /// Matrix product over the last two axes; leading axes broadcast.
+    #[track_caller]
+    pub fn matmul(&self, other: &Array) -> Array {
+        let at = here();
+        let (Some(a), Some(b)) = (self.ty(), other.ty()) else { return Array::new(&self.inner, None) };
+        if a.rank() < 2 || b.rank() < 2 {
+            let d = Diagnostic::new(130, "matmul takes arrays of two axes or more").found(format!(
+                "{} and {} axes",
+                a.rank(),
+                b.rank()
+            ));
+            return self.fail(d, &at);
+        }
+        let dtype = promote(a.dtype, b.dtype);
+        let dtype = if dtype.is_float() { dtype } else { DType::F32 };
+        let (x, y) = (self.cast_at(dtype, &at), other.cast_at(dtype, &at));
+        let product = Op::MatMul { transpose_a: false, transpose_b: false };
+        if b.rank() == 2 && a.rank() > 2 {
+            // Rows of every batch at once: one product with one weight.
+            let (lead, k) = (&a.shape[..a.rank() - 1], a.shape[a.rank() - 1].clone());
+            let rows = lead.iter().fold(Size::constant(1), |n, d| n * d.clone());
+            let flat = x.make(Op::Reshape { shape: vec![rows, k] }, &[&x], &at);
+            let y = flat.make(product, &[&flat, &y], &at);
+            let mut shape = lead.to_vec();
+            shape.push(b.shape[1].clone());
+            return y.make(Op::Reshape { shape }, &[&y], &at);
+        }
+        let batch = broadcast_shapes(&a.shape[..a.rank() - 2], &b.shape[..b.rank() - 2]);
+        let Some(batch) = batch else {
+            let d = Diagnostic::new(127, "batch axes of a product do not broadcast")
+                .found(format!("{:?} and {:?}", a.shape, b.shape));
+            return self.fail(d, &at);
+        };
+        let whole = |t: &TensorType| {
+            let mut s = batch.clone();
+            s.extend_from_slice(&t.shape[t.rank() - 2..]);
+            s
+        };
+        let (x, y) = (x.stretch(&whole(&a), &at), y.stretch(&whole(&b), &at));
+        x.make(product, &[&x, &y], &at)
+    }
+
+    /// Softmax over the last axis.
+    #[track_caller]
+    pub fn softmax(&self) -> Array {
+        self.make(Op::Softmax, &[self], &here())
+    }
+
+    /// `x * rsqrt(mean(x²) + eps) * weight` over the last axis, in f32.
+    #[track_caller]
+    pub fn rms_norm(&self, weight: Option<&Array>, eps: f64) -> Array {
+        let at = here();
+        let weight = weight.map(|w| w.cast_at(self.dtype(), &at));
+        let mut inputs = vec![self];
+        inputs.extend(weight.as_ref());
+        self.make(Op::RmsNorm { eps: eps.into() }, &inputs, &at)
+    }
+
+    /// Layer norm over the last axis, in f32.
+    #[track_caller]
+    pub fn layer_norm(&self, weight: Option<&Array>, bias: Option<&Array>, eps: f64) -> Array {
+        let at = here();
+        let weight = weight.map(|w| w.cast_at(self.dtype(), &at));
+        let bias = bias.map(|w| w.cast_at(self.dtype(), &at));
+        let mut inputs = vec![self];
+        inputs.extend(weight.as_ref());
+        inputs.extend(bias.as_ref());
+        self.make(Op::LayerNorm { eps: eps.into() }, &inputs, &at)
+    }
+
+    /// Rotary position embedding of `[.., S, D]` at positions `offset + s`, halves rotated (or neighbours, if
+    /// `traditional`). `frequencies` replaces `base^(-2i/dims)`.
+    #[track_caller]
+    pub fn rope(&self, dims: u32, traditional: bool, base: f64, offset: &Array, frequencies: Option<&Array>) -> Array {
+        let op = Op::Rope { dims, traditional, base: base.into(), scale: 1.0.into() };
+        let mut inputs = vec![self, offset];
+        inputs.extend(frequencies);
+        self.make(op, &inputs, &here())
+    }
+
+    /// Scaled dot-product attention: `self` is q `[B, H, S, D]`, k and v `[B, Hkv, T, D]`. With an offset, query `s` is at
+    /// position `offset + s` and keys from `offset + S` on are not read.
+    #[track_caller]
+    pub fn scaled_dot_product_attention(
+        &self,
+        k: &Array,
+        v: &Array,
+        scale: f64,
+        causal: bool,
+        mask: Option<&Array>,
+        offset: Option<&Array>,
+    ) -> Array {
+        let op = Op::Sdpa { scale: scale.into(), causal, mask: mask.is_some(), offset: offset.is_some() };
+        let mut inputs = vec![self, k, v];
+        inputs.extend(mask);
+        inputs.extend(offset);
+        self.make(op, &inputs, &here())
+    }
+
+    /// `activation(self) * up`.
+    #[track_caller]
+    pub fn gated(&self, activation: Activation, up: &Array) -> Array {
+        self.make(Op::Gated(activation), &[self, up], &here())
+    }
+}

@@ -1,0 +1,235 @@
+//! Where a module's weights come from: checkpoints, seeds, or the caller's memory.
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use mlxc_ir::graph::TensorType;
+use mlxc_ir::{DType, Diagnostic, Location};
+use safetensors::SafeTensors;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Gives weights by name, one at a time.
+pub trait Weights {
+    /// Row-major little-endian elements of the dtype asked for.
+    ///
+    /// # Errors
+    /// `MLXC0921` a weight that is not there, `MLXC0922` one of another shape, `MLXC0923` a damaged file.
+    fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic>;
+}
+
+/// No weights: for functions without any.
+pub struct NoWeights;
+
+impl Weights for NoWeights {
+    fn read(&self, name: &str, _: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        Err(Diagnostic::new(921, format!("weight `{name}` has no value")).note("the compile call was given no weights"))
+    }
+}
+
+/// Weights in the caller's memory, already in the module's dtype.
+impl Weights for BTreeMap<String, Vec<u8>> {
+    fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        let bytes = self.get(name).ok_or_else(|| Diagnostic::new(921, format!("weight `{name}` has no value")))?;
+        let want = ty.max_bytes(&[]);
+        if bytes.len() as u64 != want {
+            return Err(Diagnostic::new(922, format!("weight `{name}` has another size"))
+                .expected(format!("{want} bytes for {}", ty.display(&[])))
+                .found(format!("{} bytes", bytes.len())));
+        }
+        Ok(Cow::Borrowed(bytes))
+    }
+}
+
+/// Random weights from a seed: uniform with the spread of a freshly initialised model, norms near 1. The same name and
+/// seed give the same bytes.
+pub struct RandomWeights {
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Weights for RandomWeights {
+    fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        let mut state = name.bytes().fold(self.seed ^ 0x9e37_79b9_7f4a_7c15, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
+        });
+        let shape = ty.const_shape().unwrap_or_default();
+        let n = shape.iter().product::<i64>().max(0) as usize;
+        let fan = shape.last().copied().unwrap_or(1).max(1) as f32;
+        let (centre, spread) = if shape.len() == 1 { (1.0, 0.1) } else { (0.0, (3.0 / fan).sqrt()) };
+        let mut next = || {
+            // splitmix64 (Steele, Lea and Flood, 2014).
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            centre + spread * ((z >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+        };
+        let mut out = Vec::with_capacity(n * ty.dtype.bytes() as usize);
+        for _ in 0..n {
+            push(&mut out, ty.dtype, next());
+        }
+        Ok(Cow::Owned(out))
+    }
+}
+
+fn push(out: &mut Vec<u8>, dtype: DType, x: f32) {
+    match dtype {
+        DType::F16 => out.extend(f16::from_f32(x).to_le_bytes()),
+        DType::BF16 => out.extend(bf16::from_f32(x).to_le_bytes()),
+        DType::F64 => out.extend(f64::from(x).to_le_bytes()),
+        DType::F32 => out.extend(x.to_le_bytes()),
+        d => out.extend(&(x as i64).to_le_bytes()[..d.bytes() as usize]),
+    }
+}
+
+/// The safetensors files of a Hugging Face folder.
+pub struct Checkpoint {
+    files: Vec<(PathBuf, Mmap)>,
+    /// File of each tensor.
+    places: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Maps `model.safetensors`, or the files that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// `MLXC0920` a missing file, `MLXC0923` a damaged one.
+    pub fn open(folder: &Path) -> Result<Self, Diagnostic> {
+        let index = folder.join("model.safetensors.index.json");
+        let names: BTreeSet<String> = if index.is_file() {
+            let text = std::fs::read_to_string(&index).map_err(|e| unreadable(&index, &e))?;
+            let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| damaged(&index, e.to_string()))?;
+            let map = value.get("weight_map").and_then(|m| m.as_object());
+            let map = map.ok_or_else(|| damaged(&index, "no object `weight_map`".into()))?;
+            let files: Option<BTreeSet<String>> = map.values().map(|v| v.as_str().map(String::from)).collect();
+            let files = files.ok_or_else(|| damaged(&index, "a file name that is no string".into()))?;
+            // Names come from the file: they stay in the folder.
+            if let Some(bad) = files.iter().find(|f| Path::new(f).components().count() != 1) {
+                return Err(damaged(&index, format!("the file name `{bad}`")));
+            }
+            files
+        } else {
+            BTreeSet::from(["model.safetensors".to_string()])
+        };
+        let mut out = Checkpoint { files: Vec::new(), places: BTreeMap::new() };
+        for name in names {
+            let path = folder.join(name);
+            let file = File::open(&path).map_err(|e| unreadable(&path, &e))?;
+            // SAFETY: the mapping is only read; a file that another process truncates meanwhile ends this one, as with
+            // every mapped input.
+            let map = unsafe { Mmap::map(&file) }.map_err(|e| unreadable(&path, &e))?;
+            let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(&path, e.to_string()))?;
+            for name in tensors.names() {
+                out.places.insert(name.to_string(), out.files.len());
+            }
+            out.files.push((path, map));
+        }
+        Ok(out)
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+}
+
+fn unreadable(path: &Path, e: &std::io::Error) -> Diagnostic {
+    Diagnostic::new(920, "a file of the checkpoint cannot be read")
+        .at(Location::new(path.display().to_string(), 0, 0))
+        .found(e.to_string())
+}
+
+fn damaged(path: &Path, found: String) -> Diagnostic {
+    Diagnostic::new(923, "a file of the checkpoint is damaged")
+        .at(Location::new(path.display().to_string(), 0, 0))
+        .found(found)
+}
+
+impl Weights for Checkpoint {
+    fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        let Some(at) = self.places.get(name) else {
+            let folder = self.files.first().map_or_else(String::new, |(p, _)| p.display().to_string());
+            return Err(Diagnostic::new(921, format!("the checkpoint has no tensor `{name}`"))
+                .at(Location::new(folder, 0, 0))
+                .expected(ty.display(&[]).to_string()));
+        };
+        let (path, map) = &self.files[*at];
+        let tensors = SafeTensors::deserialize(map).map_err(|e| damaged(path, e.to_string()))?;
+        let tensor = tensors.tensor(name).map_err(|e| damaged(path, e.to_string()))?;
+        let place = Location::new(path.display().to_string(), 0, 0);
+        let from = match tensor.dtype() {
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::BF16 => DType::BF16,
+            safetensors::Dtype::F16 => DType::F16,
+            other => {
+                return Err(Diagnostic::new(922, format!("tensor `{name}` has a dtype that is not read"))
+                    .at(place)
+                    .expected("F32, F16 or BF16")
+                    .found(format!("{other:?}")));
+            }
+        };
+        let want: Vec<usize> = ty.const_shape().unwrap_or_default().iter().map(|n| *n as usize).collect();
+        if tensor.shape() != want.as_slice() {
+            return Err(Diagnostic::new(922, format!("tensor `{name}` has another shape"))
+                .at(place)
+                .expected(format!("{want:?}"))
+                .found(format!("{:?}", tensor.shape())));
+        }
+        // `data` borrows from the view, not from the map, in this crate's signature: find it in the map again.
+        let data = tensor.data();
+        let start = data.as_ptr() as usize - map.as_ptr() as usize;
+        Ok(convert(&map[start..start + data.len()], from, ty.dtype))
+    }
+}
+
+/// Elements in another float dtype, rounded to nearest even.
+fn convert(data: &[u8], from: DType, to: DType) -> Cow<'_, [u8]> {
+    if from == to {
+        return Cow::Borrowed(data);
+    }
+    let mut out = Vec::with_capacity(data.len() / from.bytes() as usize * to.bytes() as usize);
+    match from {
+        DType::F32 => {
+            data.chunks_exact(4).for_each(|c| push(&mut out, to, f32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+        }
+        DType::BF16 => {
+            data.chunks_exact(2).for_each(|c| push(&mut out, to, bf16::from_le_bytes([c[0], c[1]]).to_f32()));
+        }
+        _ => data.chunks_exact(2).for_each(|c| push(&mut out, to, f16::from_le_bytes([c[0], c[1]]).to_f32())),
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_weights_depend_on_name_and_seed_only() {
+        let ty = TensorType::constant(DType::BF16, &[8, 16]);
+        let r = |seed, name| RandomWeights { seed }.read(name, &ty).unwrap().into_owned();
+        assert_eq!(r(1, "a"), r(1, "a"));
+        assert_ne!(r(1, "a"), r(2, "a"));
+        assert_ne!(r(1, "a"), r(1, "b"));
+        assert_eq!(r(1, "a").len(), 256);
+    }
+
+    #[test]
+    fn a_missing_checkpoint_names_its_file() {
+        let e = Checkpoint::open(Path::new("no/such/folder")).err().unwrap();
+        assert_eq!(e.id, 920);
+        assert!(e.at.unwrap().file.contains("model.safetensors"));
+    }
+
+    #[test]
+    fn half_a_file_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), [9, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();
+        assert_eq!(Checkpoint::open(dir.path()).err().unwrap().id, 923);
+        std::fs::write(dir.path().join("model.safetensors.index.json"), "{\"weight_map\": {\"a\": \"../x\"}}").unwrap();
+        assert_eq!(Checkpoint::open(dir.path()).err().unwrap().id, 923);
+    }
+}
