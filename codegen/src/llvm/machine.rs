@@ -12,8 +12,7 @@ use crate::profiles::CpuTarget;
 
 /// Scalar passes only: vectors and unrolling are explicit in Kernel IR. Loses nothing against `default<O3>` on
 /// such code and takes under half its time (measured on 60 kernels).
-const PASSES: &str =
-    "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),\
+const PASSES: &str = "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),\
      instcombine<no-verify-fixpoint>,simplifycfg,gvn,dse,adce)";
 
 /// One target machine; it belongs to the thread that made it.
