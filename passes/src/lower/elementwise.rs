@@ -103,8 +103,8 @@ pub fn unary<'k>(k: &'k KernelBuilder, op: UnaryOp, x: Val<'k>) -> Val<'k> {
         IsNan if float => x.ne(x),
         IsInf if float => x.abs().eq(c(f64::INFINITY)),
         IsFinite if float => x.abs().lt(c(f64::INFINITY)),
-        IsNan | IsInf => falsehood(k, x),
-        IsFinite => !falsehood(k, x),
+        IsNan | IsInf => falsehood(x),
+        IsFinite => !falsehood(x),
         Silu => x / ((-x).exp() + 1.0),
         Gelu => x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).math(MathFn::Erf) + 1.0),
         GeluApprox => {
@@ -120,12 +120,8 @@ pub fn unary<'k>(k: &'k KernelBuilder, op: UnaryOp, x: Val<'k>) -> Val<'k> {
 }
 
 /// False in every lane, whatever the value.
-fn falsehood<'k>(k: &'k KernelBuilder, x: Val<'k>) -> Val<'k> {
-    if x.dtype() == DType::Bool {
-        return x & !x;
-    }
-    let _ = k;
-    x.ne(x)
+fn falsehood(x: Val<'_>) -> Val<'_> {
+    if x.dtype() == DType::Bool { x & !x } else { x.ne(x) }
 }
 
 fn maximum<'k>(k: &'k KernelBuilder, a: Val<'k>, b: Val<'k>) -> Val<'k> {
