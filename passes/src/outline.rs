@@ -6,6 +6,7 @@
 //! inside. The first and last repetition stay in the entry, where they may fuse with what stands before and after, so that
 //! no kernel is lost at the ends; all others are calls of one block.
 
+use crate::lower::emit::home;
 use mlxc_ir::Diagnostic;
 use mlxc_ir::graph::{Function, FunctionBuilder, Module, Op, Role, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -168,8 +169,8 @@ impl Plan {
         let slots = slots(f, &blocks)?;
         let mut plan = Plan { count: blocks.len(), slots, outputs: Vec::new(), updates: Vec::new(), blocks };
         let places = plan.places();
-        plan.find_updates(f, &places)?;
-        plan.find_outputs(f, &places);
+        plan.find_updates(f)?;
+        plan.find_outputs(f, &places)?;
         Some(plan)
     }
 
@@ -181,13 +182,28 @@ impl Plan {
         self.blocks.iter().enumerate().flat_map(numbered).collect()
     }
 
-    /// The state updates of the entry that stand in a block, the same in every repetition.
-    fn find_updates(&mut self, f: &Function, places: &HashMap<usize, (usize, usize)>) -> Option<()> {
+    /// For each state that a block writes, its slot and its last version there: the same in every repetition. A state
+    /// may pass through several blocks, so that only the last one's version is the entry's update.
+    fn find_updates(&mut self, f: &Function) -> Option<()> {
         let mut per_block: Vec<BTreeSet<(usize, usize)>> = vec![BTreeSet::new(); self.blocks.len()];
-        for (param, value) in &f.updates {
-            let Some((k, at)) = places.get(&(value.node as usize)) else { continue };
-            let holds = |s: &Slot| matches!(f.node(s.values[*k]).op, Op::Param(p) if p == *param);
-            per_block[*k].insert((self.slots.iter().position(holds)?, *at));
+        for (k, nodes) in self.blocks.iter().enumerate() {
+            let mut last: BTreeMap<ValueId, usize> = BTreeMap::new();
+            for (at, n) in nodes.iter().enumerate() {
+                let root = home(f, ValueId::of(*n));
+                if matches!(f.nodes[*n].op, Op::SliceUpdate { .. }) && root != ValueId::of(*n) {
+                    last.insert(root, at);
+                }
+            }
+            for (root, at) in last {
+                let mut versions =
+                    self.slots.iter().enumerate().filter(|(_, s)| home(f, s.values[k]) == root).map(|(i, _)| i);
+                let slot = versions.next()?;
+                // An older version beside it would be read after its update.
+                if versions.next().is_some() {
+                    return None;
+                }
+                per_block[k].insert((slot, at));
+            }
         }
         if per_block.windows(2).any(|w| w[0] != w[1]) {
             return None;
@@ -196,7 +212,7 @@ impl Plan {
         Some(())
     }
 
-    fn find_outputs(&mut self, f: &Function, places: &HashMap<usize, (usize, usize)>) {
+    fn find_outputs(&mut self, f: &Function, places: &HashMap<usize, (usize, usize)>) -> Option<()> {
         let mut needed: BTreeSet<(usize, u32)> = BTreeSet::new();
         let updates: BTreeSet<usize> = self.updates.iter().map(|(_, at)| *at).collect();
         let mut need = |v: &ValueId, reader: Option<usize>| {
@@ -212,13 +228,24 @@ impl Plan {
             node.inputs.iter().for_each(|v| need(v, reader));
         }
         f.results.iter().for_each(|r| need(&r.value, None));
+        // A version that the block itself replaces is no result.
+        let version = |at: usize, index: u32| {
+            let v = ValueId { node: self.blocks[0][at] as u32, index };
+            home(f, v) != v
+        };
+        if needed.iter().any(|(at, index)| version(*at, *index)) {
+            return None;
+        }
         self.outputs = needed.into_iter().collect();
+        Some(())
     }
 
     /// Bytes of computed values that enter and leave a block.
     fn crossing(&self, f: &Function) -> u64 {
         let bytes = |v: ValueId| f.ty(v).max_bytes(&f.symbols);
-        let inputs = self.slots.iter().filter(|s| f.param_of(s.values[0]).is_none()).map(|s| bytes(s.values[0]));
+        // A state stays where it is, whichever version is passed.
+        let computed = |s: &&Slot| f.param_of(home(f, s.values[0])).is_none();
+        let inputs = self.slots.iter().filter(computed).map(|s| bytes(s.values[0]));
         let outputs = self.outputs.iter().map(|(at, i)| bytes(ValueId { node: self.blocks[0][*at] as u32, index: *i }));
         inputs.chain(outputs).sum()
     }
