@@ -205,13 +205,20 @@ impl Suite {
         filled(&mut Random::new(1000 + i as u64), p.ty.dtype, &shape, fill)
     }
 
-    /// Compiles once and compares every result and state at each list of symbol values.
+    /// Compiles once for each target this machine runs (its own, and x86-64-v3, whose vectors are half as wide) and
+    /// compares every result and state at each list of symbol values.
     ///
     /// # Panics
     /// Where compilation fails or a result is worse than its bound.
     pub fn run(&self, values: &[&[i64]]) {
-        let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
-        self.run_with(&options, 2, values);
+        let mut targets = vec!["host"];
+        if cfg!(target_arch = "x86_64") {
+            targets.push("x86-64-v3");
+        }
+        for target in targets {
+            let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
+            self.run_with(&options, 2, values);
+        }
     }
 
     /// As [`Suite::run`], with given options and threads.
@@ -227,7 +234,7 @@ impl Suite {
         for (i, symbols) in values.iter().enumerate() {
             self.step(&mut exe, symbols, 7 + i as u64, &mut wrong);
         }
-        assert!(wrong.is_empty(), "suite `{name}`:\n{}", wrong.join("\n"));
+        assert!(wrong.is_empty(), "suite `{name}` for {}:\n{}", options.profile.name, wrong.join("\n"));
     }
 
     fn step(&self, exe: &mut Executable, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {

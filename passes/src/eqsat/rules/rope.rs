@@ -350,7 +350,7 @@ fn rotation(g: &Graph<'_>, one: Id, two: Id, first: Part, second: Part) -> Optio
 /// `concat(x1 * cos - x2 * sin, x2 * cos + x1 * sin)`.
 fn halves(g: &Graph<'_>, out: &mut Matches) {
     each_op(g, |id, op, x| {
-        if *op == (Op::Concat { axis: ty(g, id).rank() as u32 - 1 })
+        if matches!(op, Op::Concat { axis } if *axis as usize + 1 == ty(g, id).rank())
             && let [one, two] = *x
             && let Some((v, angles)) = rotation(g, one, two, Part::Low, Part::High)
             && let Some(term) = rope(g, v, &angles, false)
