@@ -1,0 +1,346 @@
+//! The command line as scripts use it.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+fn fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/kjv-llama")
+}
+
+fn mlxc(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mlxc")).args(args).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Standard output of a command that succeeds.
+fn ok(args: &[&str]) -> String {
+    let out = mlxc(args);
+    assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&ok(args)).expect("standard output is one JSON value")
+}
+
+/// Standard error of a command that ends with a code.
+fn fails(code: i32, args: &[&str]) -> String {
+    let out = mlxc(args);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {}", text(&out.stderr));
+    text(&out.stderr)
+}
+
+fn s(path: &Path) -> &str {
+    path.to_str().expect("a path of the test is text")
+}
+
+/// The fixture's package in f32, made once; its model folder is a copy that is gone by then.
+fn package() -> &'static Path {
+    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = MADE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let model = folder.path().join("model");
+        std::fs::create_dir(&model).expect("a folder");
+        for file in std::fs::read_dir(fixture()).expect("the fixture is in the repository") {
+            let file = file.expect("a file").path();
+            std::fs::copy(&file, model.join(file.file_name().expect("a name"))).expect("a copy");
+        }
+        let out = folder.path().join("kjv.mlxc");
+        let report = json(&["compile", s(&model), "-o", s(&out), "--dtype", "f32", "--json"]);
+        for field in
+            ["output", "target", "seconds", "stage_seconds", "code_bytes", "kernels", "weight_bytes", "entries"]
+        {
+            assert!(!report[field].is_null(), "{field} in {report}");
+        }
+        std::fs::remove_dir_all(&model).expect("the model goes");
+        (folder, out)
+    });
+    path
+}
+
+fn expected() -> Value {
+    let text = std::fs::read_to_string(fixture().join("expected.json")).expect("the fixture is in the repository");
+    serde_json::from_str(&text).expect("the fixture is JSON")
+}
+
+#[test]
+fn a_package_writes_text_after_its_model_is_gone() {
+    let e = expected();
+    let p = &e["prompts"][0];
+    let prompt = p["text"].as_str().expect("text");
+    let out = json(&["generate", s(package()), "--prompt", prompt, "--max-tokens", "16", "--json", "--threads", "2"]);
+    assert_eq!(out["prompt_tokens"], p["prompt_tokens"]);
+    assert_eq!(out["tokens"].as_array().expect("a list"), &p["greedy_f32"].as_array().expect("a list")[..16]);
+    assert!(!out["text"].as_str().expect("text").is_empty());
+    for field in ["prefill_tokens_per_second", "decode_tokens_per_second", "peak_rss_bytes", "load_seconds"] {
+        assert!(out[field].as_f64().is_some_and(|x| x > 0.0), "{field} in {out}");
+    }
+    // As text: the prompt, then what was written.
+    let plain = ok(&["generate", s(package()), "--prompt", prompt, "--max-tokens", "16"]);
+    assert_eq!(plain.trim_end(), format!("{prompt}{}", out["text"].as_str().expect("text")).trim_end());
+}
+
+#[test]
+fn perplexity_is_the_expected_one() {
+    let e = expected();
+    let valid = fixture().join("valid.txt");
+    let out = json(&["perplexity", s(package()), "--text", s(&valid), "--json"]);
+    assert_eq!(out["targets"], e["loss_targets"]);
+    assert_eq!(out["targets"], 13568);
+    let want = e["loss"]["f32"].as_f64().expect("the fixture has the loss of f32");
+    let got = out["mean_nll"].as_f64().expect("a number");
+    assert!((got - want).abs() <= 1e-3, "{got} is not {want}");
+}
+
+const GRAPH: &str = r#"entry "double" {
+  size N in 0..=16
+  param "x": f32[N, 3] input
+  %0 = param {index: 0} (): f32[N, 3]
+  %1 = add (%0, %0): f32[N, 3] "twice"
+  %2 = exp (%1): f32[N, 3] "powers"
+  %3 = sum {axes: [1], keepdims: false} (%2): f32[N] "total"
+  result "y" = %1
+  result "z" = %3
+}
+"#;
+
+/// A little-endian f32 array in NumPy's format, version 1.
+fn npy(shape: &str, values: &[f32]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    values.iter().for_each(|v| out.extend(v.to_le_bytes()));
+    out
+}
+
+#[test]
+fn run_takes_and_gives_arrays() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("m.graph"), GRAPH).expect("a file");
+    std::fs::write(at("x.npy"), npy("(2, 3)", &[1.0, 2.0, 3.0, -4.0, 0.5, 0.0])).expect("a file");
+    let (graph, x) = (at("m.graph"), format!("x={}", s(&at("x.npy"))));
+    let y = format!("y={}", s(&at("y.npy")));
+    ok(&["run", s(&graph), "--entry", "double", "--input", &x, "--output", &y]);
+    let got = std::fs::read(at("y.npy")).expect("the output is written");
+    assert!(text(&got[..128]).contains("(2, 3)"), "{}", text(&got[..128]));
+    let values: Vec<f32> =
+        got[got.len() - 24..].chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+    assert_eq!(values, [2.0, 4.0, 6.0, -8.0, 1.0, 0.0]);
+    // Without outputs it says what there is.
+    assert!(ok(&["run", s(&graph), "--entry", "double", "--input", &x]).contains("y: f32 [2, 3]"));
+    // An output that does not exist; an input that is none; nothing is written.
+    let z = format!("w={}", s(&at("w.npy")));
+    assert!(fails(1, &["run", s(&graph), "--entry", "double", "--input", &x, "--output", &z]).contains("MLXC0915"));
+    assert!(!at("w.npy").exists());
+    std::fs::write(at("bad.npy"), b"no array").expect("a file");
+    let bad = format!("x={}", s(&at("bad.npy")));
+    assert!(fails(1, &["run", s(&graph), "--entry", "double", "--input", &bad]).contains("MLXC07"));
+    assert!(fails(1, &["run", s(&graph), "--entry", "triple", "--input", &x]).contains("MLXC0705"));
+}
+
+#[test]
+fn inspect_and_explain_report_what_was_planned() {
+    let out = json(&["inspect", s(package()), "--json"]);
+    let entries = out["entries"].as_array().expect("a list");
+    let names: BTreeSet<&str> = entries.iter().filter_map(|e| e["name"].as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["decode", "prefill", "score"]));
+    for e in entries {
+        for field in
+            ["launches", "launches_per_block", "scratch_bytes", "lower_bound_bytes", "state_bytes", "weight_bytes"]
+        {
+            assert!(e[field].as_u64().is_some_and(|n| n > 0), "{field} in {e}");
+        }
+        assert!(e["launches_per_block"].as_u64() <= Some(7));
+    }
+    assert!(ok(&["inspect", s(package())]).contains("launches"));
+    let kernels = ok(&["explain", s(package()), "--entry", "decode"]);
+    assert!(kernels.contains("fused:") && kernels.contains("from:"), "{kernels}");
+    let memory = ok(&["explain", s(package()), "--memory"]);
+    assert!(memory.contains("lower bound") && memory.contains("peak at launch"), "{memory}");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let svg = folder.path().join("plan.svg");
+    ok(&["explain", s(package()), "--svg", s(&svg)]);
+    let picture = std::fs::read_to_string(&svg).expect("the picture is written");
+    assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
+    assert!(fails(1, &["explain", s(package()), "--entry", "none"]).contains("MLXC0705"));
+}
+
+#[test]
+fn why_not_tells_a_reason() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let graph = folder.path().join("m.graph");
+    // Two products cannot be one kernel.
+    let text = r#"weight "w": f32[64, 64]
+entry "e" {
+  param "x": f32[4, 64] input
+  param "w": f32[64, 64] weight 0
+  %0 = param {index: 0} (): f32[4, 64]
+  %1 = param {index: 1} (): f32[64, 64]
+  %2 = matmul {transpose_a: false, transpose_b: true} (%0, %1): f32[4, 64] "first"
+  %3 = matmul {transpose_a: false, transpose_b: true} (%2, %1): f32[4, 64] "second"
+  result "y" = %3
+}
+"#;
+    std::fs::write(&graph, text).expect("a file");
+    let out = ok(&["explain", s(&graph), "--random-weights", "1", "--why-not", "first", "second"]);
+    assert!(out.contains("first") && out.contains('['), "{out}");
+    let none = fails(1, &["explain", s(&graph), "--why-not", "first", "nothing"]);
+    assert!(none.contains("MLXC0914"), "{none}");
+}
+
+/// Scratch and lower bound, computed again from the plan's buffers.
+#[test]
+fn the_plan_is_what_its_buffers_say() {
+    let plan = json(&["dump", s(package()), "--stage", "plan", "--json"]);
+    let inspected = json(&["inspect", s(package()), "--json"]);
+    for (e, report) in
+        plan["entries"].as_array().expect("a list").iter().zip(inspected["entries"].as_array().expect("a list"))
+    {
+        let launches = e["launches"].as_array().expect("a list");
+        let mut arena: Vec<(u64, u64, u64, u64)> = Vec::new();
+        for (i, b) in e["buffers"].as_array().expect("a list").iter().enumerate() {
+            let Some(offset) =
+                b["place"]["arena"]["offset"].as_u64().or_else(|| b["place"]["Arena"]["offset"].as_u64())
+            else {
+                continue;
+            };
+            let uses =
+                |l: &Value| l["buffers"].as_array().expect("a list").iter().any(|n| n.as_u64() == Some(i as u64));
+            let first = launches.iter().position(uses).expect("a buffer is used") as u64;
+            let last = launches.iter().rposition(uses).expect("a buffer is used") as u64;
+            assert_eq!((b["first"].as_u64(), b["last"].as_u64()), (Some(first), Some(last)));
+            assert_eq!(offset % 256, 0);
+            arena.push((first, last, offset, b["bytes"].as_u64().expect("a number").div_ceil(256) * 256));
+        }
+        assert!(!arena.is_empty(), "an entry of a model has scratch");
+        for (i, a) in arena.iter().enumerate() {
+            for b in &arena[..i] {
+                let together = a.0 <= b.1 && b.0 <= a.1;
+                assert!(!together || a.2 + a.3 <= b.2 || b.2 + b.3 <= a.2, "{a:?} and {b:?} overlap");
+            }
+        }
+        let scratch = arena.iter().map(|a| a.2 + a.3).max().unwrap_or(0);
+        let live = |at: u64| arena.iter().filter(|a| a.0 <= at && at <= a.1).map(|a| a.3).sum::<u64>();
+        let bound = (0..launches.len() as u64).map(live).max().unwrap_or(0);
+        assert_eq!(report["scratch_bytes"].as_u64(), Some(scratch));
+        assert_eq!(report["lower_bound_bytes"].as_u64(), Some(bound));
+        assert!(scratch as f64 <= 1.01 * bound as f64);
+    }
+}
+
+#[test]
+fn every_stage_can_be_dumped() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let graph = folder.path().join("m.graph");
+    std::fs::write(&graph, GRAPH).expect("a file");
+    let stages = ok(&["dump", s(&graph), "--stage", "stages"]);
+    let stages: Vec<&str> = stages.lines().collect();
+    assert!(stages.len() >= 10, "{stages:?}");
+    for stage in stages {
+        let out = ok(&["dump", s(&graph), "--stage", stage]);
+        assert!(!out.trim().is_empty(), "stage {stage} is empty");
+    }
+    let file = folder.path().join("kernels.txt");
+    ok(&["dump", s(&graph), "--stage", "kernels", "-o", s(&file)]);
+    assert!(std::fs::read_to_string(&file).expect("a file").contains("kernel "));
+    assert!(fails(1, &["dump", s(&graph), "--stage", "nothing"]).contains("MLXC0908"));
+    // What a package holds.
+    for stage in ["trace", "decompose", "kernels", "plan"] {
+        assert!(!ok(&["dump", s(package()), "--stage", stage]).trim().is_empty());
+    }
+    assert!(fails(1, &["dump", s(package()), "--stage", "llvm"]).contains("MLXC0909"));
+}
+
+#[test]
+fn verify_compares_with_the_interpreter() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let graph = folder.path().join("m.graph");
+    std::fs::write(&graph, GRAPH).expect("a file");
+    let out = json(&["verify", s(&graph), "--json"]);
+    let checked = out.as_array().expect("a list");
+    assert_eq!(checked.len(), 2);
+    for c in checked {
+        assert_eq!(c["passed"], true, "{c}");
+        for field in ["entry", "output", "max_error", "max_relative", "ulp", "allowed"] {
+            assert!(!c[field].is_null(), "{field} in {c}");
+        }
+    }
+    assert!(ok(&["verify", s(&graph), "--size", "1"]).contains("double.y: ok"));
+}
+
+/// A configuration alone is enough for a package of random weights.
+#[test]
+fn random_weights_need_only_a_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::copy(fixture().join("config.json"), folder.path().join("config.json")).expect("a copy");
+    let out = folder.path().join("random.mlxc");
+    let compile = |seed: &str, out: &Path| {
+        let context = ["--context", "64", "--prefill-chunk", "16", "--target", "x86-64-v3"];
+        ok(&[&["compile", s(folder.path()), "-o", s(out), "--random-weights", seed, "--strip"], &context[..]].concat());
+        std::fs::read(out).expect("the package is written")
+    };
+    let first = compile("7", &out);
+    assert!(first == compile("7", &folder.path().join("again.mlxc")), "the same seed gives the same bytes");
+    assert!(first != compile("8", &folder.path().join("other.mlxc")), "another seed gives other weights");
+    // It was stripped, and has no tokenizer.
+    assert!(fails(1, &["dump", s(&out), "--stage", "trace"]).contains("MLXC0909"));
+    assert!(fails(1, &["explain", s(&out), "--why-not", "a", "b"]).contains("MLXC0909"));
+    assert!(fails(1, &["generate", s(&out), "--prompt", "x"]).contains("MLXC0916"));
+}
+
+#[test]
+fn what_is_wrong_is_said_on_standard_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("m.graph"), GRAPH).expect("a file");
+    std::fs::write(at("broken.graph"), "entry \"e\" {").expect("a file");
+    std::fs::write(at("broken.mlxc"), "no package").expect("a file");
+    let out = at("out.mlxc");
+    let compile = |model: &Path, rest: &[&str]| {
+        let message = fails(1, &[&["compile", s(model), "-o", s(&out)], rest].concat());
+        assert!(!out.exists(), "a failed compilation leaves no file");
+        let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 3, "nor a part of one");
+        message
+    };
+    assert!(compile(&at("none"), &[]).contains("MLXC0903"));
+    assert!(compile(&at("broken.graph"), &[]).contains("MLXC02"));
+    assert!(compile(&at("m.graph"), &["--target", "z80"]).contains("MLXC0901"));
+    assert!(compile(package(), &[]).contains("MLXC0907"));
+    // A folder without a checkpoint fails after compilation, while the file is being written.
+    let model = tempfile::tempdir().expect("a temporary folder");
+    std::fs::copy(fixture().join("config.json"), model.path().join("config.json")).expect("a copy");
+    assert!(compile(model.path(), &["--context", "32", "--prefill-chunk", "8"]).contains("MLXC092"));
+    assert!(compile(model.path(), &["--context", "64", "--max-scratch", "100"]).contains("MLXC0410"));
+    assert!(fails(1, &["inspect", s(&at("broken.mlxc"))]).contains("MLXC06"));
+    assert!(fails(1, &["perplexity", s(package()), "--text", "none.txt"]).contains("MLXC0906"));
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    for args in [
+        &["compile"] as &[&str],
+        &["unknown"],
+        &["compile", "x"],
+        &["compile", "x", "-o", "y", "--dtype", "i8"],
+        &["run", "x", "--entry", "e", "--input", "noequals"],
+        &["generate", "x", "--prompt", "p", "--device", "tpu"],
+    ] {
+        let message = fails(2, args);
+        assert!(message.contains("Usage") || message.contains("error"), "{message}");
+    }
+    assert!(ok(&["--help"]).contains("Exit codes"));
+    assert!(ok(&["--version"]).starts_with("mlxc "));
+}
