@@ -347,10 +347,15 @@ fn rotation(g: &Graph<'_>, one: Id, two: Id, first: Part, second: Part) -> Optio
     None
 }
 
+/// True for a concatenation along the last axis.
+fn joins_last(g: &Graph<'_>, id: Id, op: &Op) -> bool {
+    matches!(op, Op::Concat { axis } if *axis as usize + 1 == ty(g, id).rank())
+}
+
 /// `concat(x1 * cos - x2 * sin, x2 * cos + x1 * sin)`.
 fn halves(g: &Graph<'_>, out: &mut Matches) {
     each_op(g, |id, op, x| {
-        if *op == (Op::Concat { axis: ty(g, id).rank() as u32 - 1 })
+        if joins_last(g, id, op)
             && let [one, two] = *x
             && let Some((v, angles)) = rotation(g, one, two, Part::Low, Part::High)
             && let Some(term) = rope(g, v, &angles, false)
@@ -402,7 +407,7 @@ fn interleaved(g: &Graph<'_>, out: &mut Matches) {
         }
         let pairs = ty(g, x[0]).rank();
         for (op, parts) in ops(g, x[0]) {
-            if *op != (Op::Concat { axis: pairs as u32 - 1 }) || parts.len() != 2 {
+            if !joins_last(g, x[0], op) || parts.len() != 2 {
                 continue;
             }
             // [.., half, 1] each.
