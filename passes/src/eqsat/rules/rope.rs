@@ -170,7 +170,7 @@ fn angle(g: &Graph<'_>, id: Id, queries: &Size, half: i64) -> Option<Angle> {
         && shape[n - 2] == *queries
         && shape[n - 1] == Size::constant(half)
         && shape[..n - 2].iter().all(|d| *d == Size::constant(1))
-        && matches!(ty(g, id).dtype, DType::F32 | DType::F64);
+        && ty(g, id).dtype == DType::F32;
     if !fits {
         return None;
     }
@@ -267,7 +267,8 @@ fn position(g: &Graph<'_>, p: Id, queries: &Size, depth: u32) -> Option<(Term, f
 fn rope(g: &Graph<'_>, x: Id, angles: &[Id], traditional: bool) -> Option<Term> {
     let shape = &ty(g, x).shape;
     let n = shape.len();
-    if n < 2 || !ty(g, x).dtype.is_float() {
+    // The composite computes angles in f32.
+    if n < 2 || !ty(g, x).dtype.is_float() || ty(g, x).dtype == DType::F64 {
         return None;
     }
     let dims = shape[n - 1].as_const().filter(|d| *d > 0 && d % 2 == 0)?;
