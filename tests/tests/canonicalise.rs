@@ -3,12 +3,13 @@
 use mlxc_ir::graph::interpret::{Data, Mode, Tensor, run};
 use mlxc_ir::graph::verify::verify;
 use mlxc_ir::graph::{
-    BinaryOp, CompareOp, Function, FunctionBuilder, Literal, Module, Op, ReduceOp, Role, State, TensorType, UnaryOp,
-    ValueId, Weight,
+    BinaryOp, CompareOp, Dense, Function, FunctionBuilder, Literal, Module, Op, ReduceOp, Role, State, SymbolKind,
+    TensorType, UnaryOp, ValueId, Weight,
 };
 use mlxc_ir::{DType, Range, Size};
 use mlxc_passes::canonicalise::canonicalise;
 use mlxc_tests::kernels::arguments;
+use std::sync::Arc;
 
 fn c(n: i64) -> Size {
     Size::constant(n)
@@ -212,6 +213,28 @@ fn small_constants_fold_and_iotas_stay() {
         }),
         ["iota", "multiply"]
     );
+}
+
+#[test]
+fn what_depends_on_a_symbol_does_not_fold() {
+    let mut b = FunctionBuilder::new("symbols");
+    let s = Size::symbol(b.symbol("S", Range::new(1, 8), 1, SymbolKind::Size));
+    let x = b.param("x", Role::Input, TensorType { dtype: DType::F32, shape: vec![s.clone(), c(4)] }, None);
+    let bytes: Vec<u8> = (0..16).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let k = Op::Constant(Arc::new(Dense { dtype: DType::F32, shape: vec![16], bytes }));
+    let k = b.node(k, &[], None).unwrap();
+    let cut = Op::Slice { start: vec![s.clone()], stop: vec![s.clone() + c(4)], step: vec![1] };
+    let cut = b.node(cut, &[k], None).unwrap();
+    let first = Op::Slice { start: vec![c(0)], stop: vec![c(4)], step: vec![1] };
+    let first = b.node(first, &[k], None).unwrap();
+    let shape = vec![s, c(4)];
+    let cut = b.node(Op::Broadcast { shape: shape.clone() }, &[cut], None).unwrap();
+    let first = b.node(Op::Broadcast { shape }, &[first], None).unwrap();
+    let y = b.node(Op::Binary(BinaryOp::Multiply), &[x, cut], None).unwrap();
+    let y = b.node(Op::Binary(BinaryOp::Add), &[y, first], None).unwrap();
+    b.result("y", y);
+    let left = ops(&b.finish());
+    assert_eq!(left.iter().filter(|n| **n == "slice").count(), 1, "{left:?}");
 }
 
 #[test]

@@ -108,3 +108,33 @@ fn a_model_in_primitives_becomes_one_in_composites() {
         assert_eq!((count(&f, "sdpa"), count(&f, "rms_norm"), count(&f, "gated")), (0, 0, 0));
     }
 }
+
+#[test]
+fn deep_models_saturate_without_outlining() {
+    let m = llama::module(&Config { layers: 32, composites: false, ..TINY });
+    let (f, report) = optimise(&m, 0, &Options::default());
+    assert!(report.nodes < 4000, "{} nodes", report.nodes);
+    assert_eq!((count(&f, "sdpa"), count(&f, "gated"), count(&f, "rms_norm")), (32, 32, 65));
+    assert_eq!(count(&f, "matmul"), 4 * 32 + 1);
+}
+
+#[test]
+fn random_functions_keep_their_meaning() {
+    let mut changed = 0;
+    for seed in 0..400 {
+        let f = mlxc_tests::random::function(seed, 30);
+        let (g, report) = saturate(&f, &Options::default()).unwrap_or_else(|e| panic!("{seed}: {e}"));
+        changed += usize::from(!report.fired.is_empty());
+        let args = arguments(&f, &[], seed);
+        let module = Module::default();
+        for (x, y) in results(&module, &f, &args).iter().zip(results(&module, &g, &args)) {
+            assert_eq!((x.dtype, &x.shape), (y.dtype, &y.shape));
+            for i in 0..x.len() {
+                let (a, b) = (x.float(i), y.float(i));
+                let near = (a - b).abs() <= 1e-9 * a.abs().max(1.0) || a == b || a.is_nan() && b.is_nan();
+                assert!(near, "{seed}: {a} is not {b}: {:?}", report.fired);
+            }
+        }
+    }
+    assert!(changed > 200, "{changed} functions changed");
+}

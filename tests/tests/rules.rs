@@ -7,9 +7,10 @@ use mlxc_ir::graph::{
     TensorType, UnaryOp, ValueId,
 };
 use mlxc_ir::{DType, Range, Size};
+use mlxc_passes::canonicalise::canonicalise;
 use mlxc_passes::eqsat::graph::build;
 use mlxc_passes::eqsat::rule::{Matches, Rule, Term};
-use mlxc_passes::eqsat::rules;
+use mlxc_passes::eqsat::{Options, rules, saturate};
 use mlxc_tests::kernels::arguments;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -666,11 +667,14 @@ struct Attention {
     mask: u32,
     /// Softmax over the queries instead of the keys.
     wrong_axis: bool,
+    /// In f64, which the composite does not compute in.
+    wide: bool,
     scale: f64,
 }
 
 fn attention_case(a: Attention) -> Function {
     let mut b = B::new();
+    b.dtype = if a.wide { DType::F64 } else { DType::F32 };
     let (h, s, t, d) = (4, 3, 5, 8);
     let kv = if a.shared == 0 { h } else { a.shared };
     let head = |n: i64, rows: i64| if a.rank == 3 { vec![n, rows, d] } else { vec![1, n, rows, d] };
@@ -745,7 +749,7 @@ fn attention_case(a: Attention) -> Function {
 }
 
 fn attention_cases() -> Cases {
-    let plain = Attention { rank: 4, scale: 0.3, ..Attention::default() };
+    let plain = Attention { rank: 4, scale: 0.25, ..Attention::default() };
     let fires: Vec<Attention> = vec![
         plain,
         Attention { rank: 3, ..plain },
@@ -787,6 +791,7 @@ fn attention_cases() -> Cases {
         silent: vec![
             attention_case(Attention { mask: 5, ..plain }),
             attention_case(Attention { wrong_axis: true, ..plain }),
+            attention_case(Attention { wide: true, ..plain }),
         ],
     }
 }
@@ -819,33 +824,34 @@ enum Wrong {
 
 fn rope_case(turn: Turn, wrong: Wrong, computed: bool) -> Function {
     let mut b = B::new();
+    b.dtype = DType::F32;
     let (h, d, half) = (2, 8, 4);
     let s = Size::symbol(b.b.symbol("S", Range::new(1, 5), 1, SymbolKind::Size));
     let (offset, _) = b.b.scalar("offset", Range::new(0, 9), None);
     let full = vec![c(1), c(h), s.clone(), c(d)];
-    let ty = TensorType { dtype: DType::F64, shape: full.clone() };
+    let ty = TensorType { dtype: DType::F32, shape: full.clone() };
     let x = b.b.param("x", Role::Input, ty.clone(), None);
     let other = b.b.param("other", Role::Input, ty, None);
     // Frequencies 4^-i: exact in f32, as are their products with small positions.
     let w = if computed {
-        let i = b.op(Op::Iota { dtype: DType::F64, shape: sizes(&[half]), axis: 0 }, &[]);
+        let i = b.op(Op::Iota { dtype: DType::F32, shape: sizes(&[half]), axis: 0 }, &[]);
         let e = b.scalar(BinaryOp::Multiply, i, -2.0 / d as f64);
         b.of_scalar(BinaryOp::Power, 256.0, e)
     } else {
-        let bytes = [1.0f64, 0.25, 0.0625, 0.375].iter().map(|w| f64::from(*w as f32)).flat_map(f64::to_le_bytes);
-        let dense = mlxc_ir::graph::Dense { dtype: DType::F64, shape: vec![half], bytes: bytes.collect() };
+        let bytes = [1.0f32, 0.25, 0.0625, 0.375].iter().flat_map(|w| f32::to_le_bytes(*w));
+        let dense = mlxc_ir::graph::Dense { dtype: DType::F32, shape: vec![half], bytes: bytes.collect() };
         b.op(Op::Constant(std::sync::Arc::new(dense)), &[])
     };
     let positions = match wrong {
         Wrong::FreePositions => {
-            let ty = TensorType { dtype: DType::F64, shape: vec![s.clone()] };
+            let ty = TensorType { dtype: DType::F32, shape: vec![s.clone()] };
             b.b.param("positions", Role::Input, ty, None)
         }
         _ => {
             let i = b.op(Op::Iota { dtype: DType::I32, shape: vec![s.clone()], axis: 0 }, &[]);
             let i = if wrong == Wrong::Strided { b.scalar(BinaryOp::Multiply, i, 2.0) } else { i };
             let i = b.binary(BinaryOp::Add, i, offset);
-            b.op(Op::Cast(DType::F64), &[i])
+            b.op(Op::Cast(DType::F32), &[i])
         }
     };
     let p = b.op(Op::Reshape { shape: vec![s.clone(), c(1)] }, &[positions]);
@@ -955,4 +961,20 @@ fn rope_cases() -> Vec<Cases> {
         of("rope-interleaved", &[Turn::Interleaved, Turn::InterleavedPairs]),
         Cases { rule: "rope-partial", fires: vec![partial(0, 8)], silent: vec![partial(4, 0), partial(0, 7)] },
     ]
+}
+
+/// What detection makes of a program still has kernels, and they are right.
+#[test]
+fn detected_composites_have_kernels() {
+    let profile = mlxc_codegen::profiles::by_name("x86-64-v4-bf16").expect("a known profile");
+    let rope = [Turn::Halves, Turn::Rotated, Turn::Interleaved].map(|t| rope_case(t, Wrong::Nothing, false));
+    for f in attention_cases().fires.iter().chain(&rope) {
+        let f = canonicalise(f).expect("canonical form");
+        let (g, report) = saturate(&f, &Options::default()).expect("saturation");
+        let g = canonicalise(&g).expect("canonical form");
+        let found = g.nodes.iter().filter(|n| matches!(n.op, Op::Sdpa { .. } | Op::Rope { .. })).count();
+        assert_eq!(found, 1, "{:?}", report.fired);
+        let symbols: Vec<i64> = g.symbols.iter().map(|s| s.range.hi.min(4)).collect();
+        mlxc_tests::kernels::check(&g, &profile, &arguments(&g, &symbols, 3), 8.0);
+    }
 }

@@ -1,9 +1,9 @@
 //! Constant folding: what the interpreter computes of constants, rounded as the node's dtype states.
 
 use super::{Canon, Simplified, Step};
-use mlxc_ir::DType;
 use mlxc_ir::graph::interpret::{Mode, Tensor, run};
 use mlxc_ir::graph::{Dense, FunctionBuilder, Literal, Module, Op, Role, TensorType, ValueId};
+use mlxc_ir::{DType, Size};
 use std::sync::Arc;
 
 /// Largest dense constant that folding reads or writes.
@@ -86,8 +86,23 @@ fn dense(c: &mut Canon, op: &Op, inputs: &[ValueId]) -> Simplified {
     Ok(Some(Step::Node(Op::Constant(Arc::new(dense)), Vec::new())))
 }
 
-/// Runs one op on constant tensors.
+/// True if a symbol stands in the op's attributes: its value is known only when a step runs.
+fn mentions_symbols(op: &Op) -> bool {
+    let any = |sizes: &[Size]| sizes.iter().any(|s| s.as_const().is_none());
+    match op {
+        Op::Full { shape, .. } | Op::Iota { shape, .. } | Op::Broadcast { shape } | Op::Reshape { shape } => any(shape),
+        Op::DynamicSlice { sizes, .. } => any(sizes),
+        Op::Slice { start, stop, .. } => any(start) || any(stop),
+        Op::FromSize { size, .. } => size.as_const().is_none(),
+        _ => false,
+    }
+}
+
+/// Runs one op on constant tensors; `None` for an op that depends on symbols.
 pub(crate) fn evaluate(op: &Op, inputs: &[Tensor]) -> Option<Tensor> {
+    if mentions_symbols(op) {
+        return None;
+    }
     let mut b = FunctionBuilder::new("constant");
     let args: Vec<ValueId> = inputs
         .iter()

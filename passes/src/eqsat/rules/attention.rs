@@ -12,6 +12,9 @@ use egg::Id;
 use mlxc_ir::graph::{BinaryOp, Op, UnaryOp, broadcast_shapes};
 use mlxc_ir::{DType, Size};
 
+/// Most features of a head.
+const FEATURES: i64 = 256;
+
 /// The rules of this file.
 pub fn rules() -> Vec<Rule> {
     vec![Rule { name: "attention", group: Group::Detect, level: Numerics::Strict, search: attention }]
@@ -164,13 +167,20 @@ impl Shape {
 fn build(g: &Graph<'_>, id: Id, s: &Scores, v: Id, v_columns: bool) -> Option<Term> {
     let written = &ty(g, s.q).shape;
     let dtype = ty(g, s.q).dtype;
-    if ty(g, v).dtype != dtype || ty(g, id).dtype != dtype {
+    // The composite accumulates in f32.
+    if ty(g, v).dtype != dtype || ty(g, id).dtype != dtype || dtype == DType::F64 {
         return None;
     }
     let shape = Shape::of(written)?;
     let (k, keys) = shared(g, s.k, s.rows, shape.rank)?;
     let (v, values) = shared(g, v, !v_columns, shape.rank)?;
     if keys[..3] != values[..3] || keys[3] != shape.q[3] || keys[0] != shape.q[0] {
+        return None;
+    }
+    // What the template has room for; the primitives stay where it has not.
+    let room = |d: &Size| d.as_const().is_some_and(|d| d <= FEATURES);
+    let affine = shape.q[2].as_affine().is_some() && keys[2].as_affine().is_some();
+    if !(room(&keys[3]) && room(&values[3]) && affine) {
         return None;
     }
     let (h, shared_heads) = (shape.q[1].as_const()?, keys[1].as_const()?);
@@ -198,6 +208,10 @@ fn build(g: &Graph<'_>, id: Id, s: &Scores, v: Id, v_columns: bool) -> Option<Te
             _ if mask.is_some() => return None,
             _ => mask = Some(operand(g, &m, &shape, &keys[2], dtype)?),
         }
+    }
+    let lead = (keys[2].clone() - shape.q[2].clone()).bounds(&g.analysis.function.ranges()).lo;
+    if causal && offset.is_none() && lead < 0 {
+        return None;
     }
     let op = Op::Sdpa { scale: s.scale.into(), causal, mask: mask.is_some(), offset: offset.is_some() };
     operands.extend(mask);

@@ -170,7 +170,7 @@ fn angle(g: &Graph<'_>, id: Id, queries: &Size, half: i64) -> Option<Angle> {
         && shape[n - 2] == *queries
         && shape[n - 1] == Size::constant(half)
         && shape[..n - 2].iter().all(|d| *d == Size::constant(1))
-        && matches!(ty(g, id).dtype, DType::F32 | DType::F64);
+        && ty(g, id).dtype == DType::F32;
     if !fits {
         return None;
     }
@@ -267,7 +267,8 @@ fn position(g: &Graph<'_>, p: Id, queries: &Size, depth: u32) -> Option<(Term, f
 fn rope(g: &Graph<'_>, x: Id, angles: &[Id], traditional: bool) -> Option<Term> {
     let shape = &ty(g, x).shape;
     let n = shape.len();
-    if n < 2 || !ty(g, x).dtype.is_float() {
+    // The composite computes angles in f32.
+    if n < 2 || !ty(g, x).dtype.is_float() || ty(g, x).dtype == DType::F64 {
         return None;
     }
     let dims = shape[n - 1].as_const().filter(|d| *d > 0 && d % 2 == 0)?;
@@ -347,10 +348,15 @@ fn rotation(g: &Graph<'_>, one: Id, two: Id, first: Part, second: Part) -> Optio
     None
 }
 
+/// True for a concatenation along the last axis.
+fn joins_last(g: &Graph<'_>, id: Id, op: &Op) -> bool {
+    matches!(op, Op::Concat { axis } if *axis as usize + 1 == ty(g, id).rank())
+}
+
 /// `concat(x1 * cos - x2 * sin, x2 * cos + x1 * sin)`.
 fn halves(g: &Graph<'_>, out: &mut Matches) {
     each_op(g, |id, op, x| {
-        if matches!(op, Op::Concat { axis } if *axis as usize + 1 == ty(g, id).rank())
+        if joins_last(g, id, op)
             && let [one, two] = *x
             && let Some((v, angles)) = rotation(g, one, two, Part::Low, Part::High)
             && let Some(term) = rope(g, v, &angles, false)
@@ -402,7 +408,7 @@ fn interleaved(g: &Graph<'_>, out: &mut Matches) {
         }
         let pairs = ty(g, x[0]).rank();
         for (op, parts) in ops(g, x[0]) {
-            if *op != (Op::Concat { axis: pairs as u32 - 1 }) || parts.len() != 2 {
+            if !joins_last(g, x[0], op) || parts.len() != 2 {
                 continue;
             }
             // [.., half, 1] each.
