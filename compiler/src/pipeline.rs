@@ -6,6 +6,7 @@ use mlxc_codegen::legalise::{Legal, legalise};
 use mlxc_codegen::llvm::{self, CpuCode};
 use mlxc_codegen::profiles;
 use mlxc_ir::graph::{Function, Module};
+use mlxc_ir::kernel::Kernel;
 use mlxc_ir::{Diagnostic, TargetProfile};
 use mlxc_package::{NATIVE_ABI, Package, PackageError, PackageWriter, TargetCode, TargetKind};
 use mlxc_passes::schedule::{Scheduled, StoredWeight, schedule};
@@ -189,9 +190,8 @@ pub fn compile_with(
         scheduled
             .kernels
             .iter()
-            .map(|k| legalise(k, &options.profile))
-            .collect::<Result<Vec<Legal>, Vec<Diagnostic>>>()
-            .map_err(|mut d| d.swap_remove(0))
+            .map(|k| legalise(k, &options.profile).map_err(|mut d| of_kernel(k, d.swap_remove(0))))
+            .collect::<Result<Vec<Legal>, Diagnostic>>()
     })?;
     let code =
         clock.run("llvm", || llvm::compile(&legal, &options.profile, &llvm::Options { threads: options.threads }))?;
@@ -238,6 +238,13 @@ impl Clock<'_> {
 fn each(module: &Module, mut f: impl FnMut(&Function) -> Result<Function, Diagnostic>) -> Result<Module, Diagnostic> {
     let functions = module.functions.iter().map(&mut f).collect::<Result<_, _>>()?;
     Ok(Module { weights: module.weights.clone(), states: module.states.clone(), functions })
+}
+
+/// A kernel's diagnostic with the user's lines and ops.
+fn of_kernel(kernel: &Kernel, d: Diagnostic) -> Diagnostic {
+    let ops = kernel.comment.iter().map(|ops| format!("the kernel computes {ops}"));
+    let lines = (!kernel.origin.is_empty()).then(|| format!("from {}", kernel.origin.join(", ")));
+    ops.chain(lines).fold(d, Diagnostic::note)
 }
 
 /// A stage that breaks a module is a defect of that stage, and is named.

@@ -6,7 +6,7 @@ use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
 use mlxc_ir::graph::Module;
 use mlxc_ir::{DType, Diagnostic, Location};
-use mlxc_package::Package;
+use mlxc_package::{OpenOptions, Package};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ pub struct Build {
     pub max_scratch: Option<u64>,
     /// Leave out the members that dump, verify and explain read.
     pub strip: bool,
+    /// Refuse native code in a package.
+    pub untrusted: bool,
 }
 
 impl Build {
@@ -52,6 +54,7 @@ impl Build {
             outline: true,
             max_scratch: None,
             strip: false,
+            untrusted: false,
         }
     }
 
@@ -65,7 +68,8 @@ impl Build {
     /// # Errors
     /// What is wrong with the file.
     pub fn open_package(&self) -> Result<Package, Errors> {
-        Ok(Package::open(&self.model).map_err(crate::pipeline::package_error)?)
+        let options = OpenOptions { untrusted: self.untrusted };
+        Ok(Package::open_with(&self.model, options).map_err(crate::pipeline::package_error)?)
     }
 
     /// Traces or parses the model.

@@ -211,8 +211,9 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
     let pairs = b.op(Op::Reshape { shape: split.clone() }, &[rotated])?;
     let pairs = b.cast(pairs, wide(ty.dtype))?;
     let partner = b.op(Op::Reverse { axes: vec![pair_axis as u32] }, &[pairs])?;
-    let window = |b: &mut Chain<'_, '_>, op: Op| -> Result<ValueId, Diagnostic> {
+    let window = |b: &mut Chain<'_, '_>, op: Op, name: &str| -> Result<ValueId, Diagnostic> {
         let t = b.op(op, &[])?;
+        b.r.to.name(t, name);
         let rows = Op::DynamicSlice { axes: vec![0], sizes: vec![queries.clone(), Size::constant(half)] };
         let t = b.op(rows, &[t, offset])?;
         let mut shape = vec![queries.clone(), Size::constant(half)];
@@ -221,7 +222,7 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
         let t = b.op(Op::Broadcast { shape: split.clone() }, &[t])?;
         b.cast(t, wide(ty.dtype))
     };
-    let (cos, sin) = (window(b, cos)?, window(b, sin)?);
+    let (cos, sin) = (window(b, cos, "cosines")?, window(b, sin, "sines")?);
     // -1 for the first of a pair, 1 for the second.
     let side = b.op(Op::Iota { dtype: wide(ty.dtype), shape: split.clone(), axis: pair_axis as u32 }, &[])?;
     let side = b.with_scalar(BinaryOp::Multiply, side, 2.0)?;

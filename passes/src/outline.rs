@@ -435,9 +435,9 @@ fn copy(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mlxc_ir::DType;
     use mlxc_ir::graph::interpret::{self, Mode, Tensor};
     use mlxc_ir::graph::{BinaryOp, State, TensorType, UnaryOp, Weight, verify};
-    use mlxc_ir::{DType, Size};
 
     /// `x = tanh(x W_i) + x c_i`, with a running state in each layer.
     fn stack(layers: i64, constant: &dyn Fn(i64) -> f64) -> Module {
@@ -541,6 +541,5 @@ mod tests {
         let r = runs(&s);
         assert!(r.contains(&Run { start: 1, period: 3, count: 4 }), "{r:?}");
         assert!(runs(&[1, 2, 3, 4, 5, 6, 7, 8]).is_empty());
-        let _ = Size::constant(0);
     }
 }

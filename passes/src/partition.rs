@@ -127,7 +127,11 @@ impl Graph {
         let calls = f.nodes.iter().filter(|n| matches!(n.op, Op::Call { .. }));
         let arguments = calls.flat_map(|n| n.inputs.iter().copied());
         let arguments = arguments.filter(|v| f.param_of(home(f, *v)).is_none());
-        let roots: BTreeSet<ValueId> = f.roots().chain(arguments).map(|v| stored_root(f, v)).collect();
+        let roots = f.roots().chain(arguments).map(|v| stored_root(f, v));
+        // What has no elements is stored nowhere, and a state that stays as it is stands where it is.
+        let kept = |v: &ValueId| matches!(f.node(*v).op, Op::Param(p) if f.updates.contains(&(p, *v)));
+        let stored = |v: &ValueId| f.ty(*v).max_bytes(&f.symbols) > 0 && !kept(v);
+        let roots: BTreeSet<ValueId> = roots.filter(stored).collect();
         let mut consumers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         let mut producers: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         // What each free node stands for: the computing nodes behind it.

@@ -305,7 +305,9 @@ impl Scheduler<'_> {
         let mut repetitions = BTreeMap::new();
         self.expand(&mut b, index, env, None, &mut repetitions)?;
         for (root, output) in &b.outputs {
-            if !b.buffers.iter().any(|x| x.place == plan::Place::Output(*output)) {
+            // What has no elements needs no memory.
+            let empty = b.result_types[*output as usize].max_bytes(&f.symbols) == 0;
+            if !empty && !b.buffers.iter().any(|x| x.place == plan::Place::Output(*output)) {
                 let name = f.value_name(*root);
                 return Err(Diagnostic::new(321, format!("no kernel of `{}` stores `{name}`", f.name)));
             }

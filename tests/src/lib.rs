@@ -5,3 +5,4 @@ pub mod compare;
 pub mod kernels;
 pub mod llama;
 pub mod random;
+pub mod suite;

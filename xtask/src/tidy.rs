@@ -93,7 +93,10 @@ fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) -> Result<(), String> {
 }
 
 fn source(name: &str, text: &str, problems: &mut Vec<String>) {
-    let is_test = name.ends_with("/tests.rs") || name.starts_with("tests/") || name.contains("/tests/") || name.contains("/benches/");
+    let is_test = name.ends_with("/tests.rs")
+        || name.starts_with("tests/")
+        || name.contains("/tests/")
+        || name.contains("/benches/");
     let lines = text.lines().count();
     if !is_test && lines > MOST_LINES {
         problems.push(format!("{name} has {lines} lines; {MOST_LINES} is the limit"));

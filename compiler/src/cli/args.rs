@@ -70,6 +70,9 @@ pub struct BuildArgs {
     /// Compile repeated blocks each on its own.
     #[arg(long)]
     pub no_outline: bool,
+    /// Refuse native code in a package: it can be listed and explained, not run on the CPU.
+    #[arg(long)]
+    pub untrusted: bool,
     /// Fail if an entry needs more scratch memory.
     #[arg(long, value_name = "BYTES")]
     pub max_scratch: Option<u64>,

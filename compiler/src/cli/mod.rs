@@ -83,6 +83,7 @@ impl BuildArgs {
             outline: !self.no_outline,
             max_scratch: self.max_scratch,
             strip: false,
+            untrusted: self.untrusted,
         }
     }
 }

@@ -339,6 +339,7 @@ impl Infer<'_> {
         if !indices.dtype.is_int() {
             return Err(self.dtype_error("integer indices"));
         }
+        self.something_to_take(axis)?;
         let mut shape = x.shape[..axis].to_vec();
         shape.extend(indices.shape.iter().cloned());
         shape.extend(x.shape[axis + 1..].iter().cloned());
@@ -356,6 +357,7 @@ impl Infer<'_> {
         if !fits {
             return Err(self.shape_error(format!("indices that differ from x on axis {axis} only")));
         }
+        self.something_to_take(axis)?;
         Ok(TensorType { dtype: x.dtype, shape: indices.shape.clone() })
     }
 
@@ -411,6 +413,16 @@ impl Infer<'_> {
         let r = ranges(self.symbols);
         if axes.iter().any(|a| self.inputs[0].shape[*a as usize].bounds(&r).lo < 1) {
             return Err(self.shape_error("a reduced extent of at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Indices are clamped to an element, so there must be one, unless no index is ever given.
+    fn something_to_take(&self, axis: usize) -> Result<(), Diagnostic> {
+        let r = ranges(self.symbols);
+        let none = self.inputs[1].elements().bounds(&r).hi == 0;
+        if !none && self.inputs[0].shape[axis].bounds(&r).lo < 1 {
+            return Err(self.shape_error("an indexed extent of at least 1"));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! simplifies, sorts commutative operands and then looks for an equal node. No rewrite looks through a node that
 //! reads a replaced version of a state, so reads never move past the update that follows them.
 
+mod empty;
 mod fold;
 mod scalar;
 mod view;
@@ -158,13 +159,13 @@ impl Canon {
     fn build(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId, Diagnostic> {
         let (mut op, mut inputs) = (op, inputs.to_vec());
         loop {
-            let step = match scalar::simplify(self, &op, &inputs)? {
-                Some(step) => Some(step),
-                None => match view::simplify(self, &op, &inputs)? {
-                    Some(step) => Some(step),
-                    None => fold::simplify(self, &op, &inputs)?,
-                },
-            };
+            let mut step = empty::simplify(self, &op, &inputs)?;
+            for rules in [scalar::simplify, view::simplify, fold::simplify] {
+                step = match step {
+                    None => rules(self, &op, &inputs)?,
+                    found => found,
+                };
+            }
             match step {
                 None => break,
                 Some(Step::Value(v)) => return Ok(v),

@@ -516,10 +516,10 @@ fn scatter<'k>(
     let value = k.let_("row", value);
     let live = tail.map_or(count, |n| (n + s.pair - 1) / s.pair);
     let (first, _) = e.space.div_rem(base, s.pair);
-    for l in 0..live {
-        let c = e.ix(&first.offset(l));
-        memory.at([at[0], c, at[1]]).store(value.extract(k.int(l)));
-    }
+    let first = e.ix(&first);
+    k.for_("l", k.int(0), k.int(live), 1, true, |l| {
+        memory.at([at[0], first + l, at[1]]).store(value.extract(l));
+    });
 }
 
 struct Panels<'k, 's> {

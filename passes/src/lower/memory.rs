@@ -157,17 +157,18 @@ impl<'k> Emitter<'k, '_> {
             return Ok(());
         }
         let value = self.k.let_("lanes", value);
-        for l in 0..i64::from(self.width) {
-            let at: Vec<Coord> =
-                coords.iter().map(|c| self.space.substitute(c, self.lane, &Coord::constant(l))).collect();
+        let last = i64::from(self.width) - 1;
+        self.k.for_("l", self.k.int(0), self.k.int(last + 1), 1, true, |l| {
+            let lane = self.index(l, mlxc_ir::Range::new(0, last), 1);
+            let at: Vec<Coord> = coords.iter().map(|c| self.space.substitute(c, self.lane, &lane)).collect();
             let at = self.stored(layout, &at);
             let at: Vec<Ix<'k>> = at.iter().map(|c| self.ix(c)).collect();
-            let element = value.extract(self.k.int(l));
+            let element = value.extract(l);
             match self.tail {
                 None => buffer.at(&at).store(element),
-                Some(n) => self.k.if_(self.k.int(l).lt(n), || buffer.at(&at).store(element)),
+                Some(n) => self.k.if_(l.lt(n), || buffer.at(&at).store(element)),
             }
-        }
+        });
         Ok(())
     }
 }

@@ -38,11 +38,14 @@ impl Combine {
         }
     }
 
-    fn identity(self, dtype: DType) -> Literal {
+    /// What combines with a value to that value; bools are 0 and 1 of i32.
+    fn identity(self, dtype: DType, bools: bool) -> Literal {
         let bits = 8 * dtype.bytes() as u32;
         match self {
             Combine::Sum => Literal::Int(0),
             Combine::Prod => Literal::Int(1),
+            Combine::Max if bools => Literal::Int(0),
+            Combine::Min if bools => Literal::Int(1),
             Combine::Max if dtype.is_float() => Literal::float(f64::NEG_INFINITY),
             Combine::Min if dtype.is_float() => Literal::float(f64::INFINITY),
             Combine::Max if dtype.is_signed_int() => Literal::Int(i64::MIN >> (64 - bits)),
@@ -66,10 +69,8 @@ impl<'k> Emitter<'k, '_> {
                 let acc = if from == DType::Bool { DType::I32 } else { compute(from) };
                 let kept = expand(coords, axes, *keepdims, f.ty(x).rank());
                 let sum = self.fold(x, axes, &kept, Combine::of(*op), acc)?;
-                let out = match op {
-                    ReduceOp::Any | ReduceOp::All => elementwise::cast(self.k, sum, DType::I32, DType::Bool),
-                    _ => sum,
-                };
+                let truth = node.types[0].dtype == DType::Bool;
+                let out = if truth { elementwise::cast(self.k, sum, DType::I32, DType::Bool) } else { sum };
                 Ok(self.rounded(out, node.types[0].dtype))
             }
             Op::ArgReduce { op, axis, keepdims } => {
@@ -88,7 +89,7 @@ impl<'k> Emitter<'k, '_> {
     fn fold(&mut self, x: ValueId, axes: &[u32], kept: &[Coord], how: Combine, acc: DType) -> Lowered<Val<'k>> {
         let shape = self.f.ty(x).shape.clone();
         let along = axes.last().is_some_and(|a| *a as usize + 1 == shape.len()) && !self.is_vector(kept);
-        let identity = self.literal(how.identity(acc), acc);
+        let identity = self.literal(how.identity(acc, self.f.ty(x).dtype == DType::Bool), acc);
         let outer: Vec<u32> = if along { axes[..axes.len() - 1].to_vec() } else { axes.to_vec() };
         if !along {
             let start = if self.is_vector(kept) { identity.splat(self.width) } else { identity };
@@ -274,7 +275,7 @@ impl<'k> Emitter<'k, '_> {
         let dtype = compute(self.f.ty(x).dtype);
         let held = if dtype == DType::Bool { DType::I32 } else { dtype };
         let how = if op == ArgOp::Max { Combine::Max } else { Combine::Min };
-        let start = self.literal(how.identity(held), held);
+        let start = self.literal(how.identity(held, dtype == DType::Bool), held);
         let best = self.k.var("best", start);
         let at_best = self.k.var("best_at", self.k.int_constant(0, DType::U32));
         let tail = self.tail.take();

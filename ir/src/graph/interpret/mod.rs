@@ -279,8 +279,10 @@ impl Run<'_> {
         x[0].pick(shape, at_source.into_iter())
     }
 
-    fn index(&mut self, i: i64, extent: usize) -> usize {
-        let n = extent as i64;
+    fn index(&mut self, indices: &Tensor, at: usize, extent: usize) -> usize {
+        let (i, n) = (indices.int(at), extent as i64);
+        // An unsigned index is never counted from the end.
+        let i = if indices.dtype == DType::U64 && i < 0 { i64::MAX } else { i };
         self.clamp(if i < 0 { i + n } else { i }, n - 1)
     }
 
@@ -291,7 +293,7 @@ impl Run<'_> {
         let mut at_source = Vec::with_capacity(count(&shape));
         each_index(&shape, |at| {
             let i: usize = (0..rank).map(|k| at[axis + k] * si[k]).sum();
-            let row = self.index(indices.int(i), x.shape[axis]);
+            let row = self.index(indices, i, x.shape[axis]);
             let before: usize = (0..axis).map(|k| at[k] * s[k]).sum();
             let after: usize = (axis + 1..s.len()).map(|k| at[k - 1 + rank] * s[k]).sum();
             at_source.push(before + row * s[axis] + after);
@@ -304,7 +306,7 @@ impl Run<'_> {
         let mut at_source = Vec::with_capacity(indices.len());
         let mut i = 0;
         each_index(&indices.shape, |at| {
-            let row = self.index(indices.int(i), x.shape[axis]);
+            let row = self.index(indices, i, x.shape[axis]);
             at_source.push((0..s.len()).map(|k| if k == axis { row } else { at[k] } * s[k]).sum());
             i += 1;
         });

@@ -184,7 +184,9 @@ impl Prover {
                 if (q > 0) != (c > 0) || brings != later || fact.terms.len() == 1 {
                     continue;
                 }
-                let Some(rest) = e.combine(q.abs(), fact, -c.abs()) else { continue };
+                // e is a whole number: q·e of more than -q is enough.
+                let slack = q.abs() - 1;
+                let Some(rest) = e.combine(q.abs(), fact, -c.abs()).and_then(|r| r.plus(slack)) else { continue };
                 if self.search(rest.tightened(), depth + cost) {
                     return true;
                 }

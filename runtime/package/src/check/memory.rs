@@ -166,7 +166,10 @@ fn check_uses(plan: &Plan, entry: &Entry, at: &str) -> Result<(), PackageError> 
             }
         }
     }
-    match produced.iter().position(|p| !p) {
+    // What has no elements is written by nobody.
+    let ranges: Vec<Range> = entry.symbols.iter().map(|s| s.range).collect();
+    let empty = |i: usize| entry.outputs[i].shape.iter().any(|d| d.bounds(&ranges).hi <= 0);
+    match (0..produced.len()).find(|i| !produced[*i] && !empty(*i)) {
         Some(i) => Err(unsound(at, format!("a launch that writes output `{}`", entry.outputs[i].name), "none")),
         None => Ok(()),
     }

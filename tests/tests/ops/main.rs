@@ -1,0 +1,16 @@
+//! Every op of the Graph IR in every dtype it is typed for: compiled by the real pipeline against the interpreter.
+
+mod attention;
+mod composite;
+mod elementwise;
+mod empty;
+mod movement;
+mod product;
+mod reduction;
+mod refusals;
+mod state;
+
+use mlxc_ir::DType;
+
+/// The float types every template computes in f32.
+const NARROW: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
