@@ -1,0 +1,4 @@
+//! Fuzzes `mlxc_tests::fuzz::kernel_text`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| mlxc_tests::fuzz::kernel_text(data));
