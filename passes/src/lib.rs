@@ -8,6 +8,7 @@ pub mod lower;
 pub mod memory;
 pub mod outline;
 pub mod partition;
+pub mod prepare;
 pub mod rewrite;
 pub mod schedule;
 pub mod storage;

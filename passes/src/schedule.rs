@@ -3,7 +3,7 @@
 use crate::lower::emit::{Target, home};
 use crate::memory::{self, Interval, align};
 use crate::partition::{CALL, Group, Partition, Refused, partition, stored_root};
-use crate::rewrite::Rewriter;
+use crate::prepare::prepare;
 use crate::storage::{Layouts, Source};
 use mlxc_ir::graph::{Function, Module, Op, Role, SymbolKind, TensorType, ValueId};
 use mlxc_ir::kernel::{self, Access, Index, IndexId, Kernel};
@@ -55,7 +55,7 @@ pub fn schedule(
     profile: &TargetProfile,
     options: Options,
 ) -> Result<Scheduled, Diagnostic> {
-    let functions: Vec<Function> = module.functions.iter().map(distinct_results).collect::<Result<_, _>>()?;
+    let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
     let mut parts = Vec::new();
     let mut refused = Vec::new();
     for (i, f) in functions.iter().enumerate() {
@@ -85,43 +85,6 @@ pub fn schedule(
         s.out.plan.entries.push(entry);
     }
     Ok(s.out)
-}
-
-/// A function whose results each have memory of their own: one that is an argument, a state version or returned twice
-/// is copied (by a slice of everything, which a kernel of its own copies).
-fn distinct_results(f: &Function) -> Result<Function, Diagnostic> {
-    let mut seen = BTreeSet::new();
-    let copied: Vec<bool> = f
-        .results
-        .iter()
-        .map(|r| {
-            let v = stored_root(f, r.value);
-            !seen.insert(v) || f.param_of(home(f, v)).is_some()
-        })
-        .collect();
-    if !copied.contains(&true) {
-        return Ok(f.clone());
-    }
-    let mut out = Rewriter::new(f).run(|_, _, _| Ok(None))?;
-    for (i, _) in copied.iter().enumerate().filter(|(_, c)| **c) {
-        let mut b = mlxc_ir::graph::FunctionBuilder::like(f);
-        *b.function_mut() = out;
-        let v = b.function().results[i].value;
-        let shape = b.function().ty(v).shape.clone();
-        let start = vec![Size::constant(0); shape.len()];
-        let step = vec![1; shape.len()];
-        let copy = if shape.is_empty() {
-            // A scalar has no slice; a select of itself computes it anew.
-            let yes = Op::Full { value: mlxc_ir::graph::Literal::Int(1), dtype: DType::Bool, shape: Vec::new() };
-            let yes = b.node(yes, &[], None)?;
-            b.node(Op::Select, &[yes, v, v], None)?
-        } else {
-            b.node(Op::Slice { start, stop: shape, step }, &[v], None)?
-        };
-        b.function_mut().results[i].value = copy;
-        out = b.finish();
-    }
-    Ok(out)
 }
 
 struct Scheduler<'a> {

@@ -247,3 +247,19 @@ fn a_block_is_at_most_seven_kernels_and_right() {
         }
     }
 }
+
+/// A reshape that merges a symbolic inner extent renames memory; what it renames is stored first.
+#[test]
+fn a_reshape_without_affine_indices_stores_what_it_renames() {
+    let mut b = B::new("merged");
+    let s = b.symbol("S", 9);
+    let x = b.input("x", DType::F32, &[s.clone(), c(4), c(5)]);
+    let y = b.op(Op::Transpose { perm: vec![2, 0, 1] }, &[x]);
+    let y = b.op(Op::Unary(UnaryOp::Exp), &[y]);
+    let y = b.op(Op::Reshape { shape: vec![s * c(5), c(4)] }, &[y]);
+    let y = b.op(Op::Unary(UnaryOp::Sin), &[y]);
+    let f = b.out(&[y]);
+    let f = mlxc_passes::canonicalise::canonicalise(&f).expect("the function is canonical");
+    let f = mlxc_passes::prepare::prepare(&f).expect("the function is prepared");
+    check(&f, &profile(), &arguments(&f, &[7], 29), 4.0);
+}

@@ -17,3 +17,18 @@ mod reduce;
 mod views;
 
 pub use elementwise::compute;
+
+/// True if elements of a reshape from `from` to `to` are found by affine indices.
+pub fn is_affine_reshape(f: &mlxc_ir::graph::Function, to: &[mlxc_ir::Size], from: &[mlxc_ir::Size]) -> bool {
+    let mut space = coord::Space::default();
+    let ranges = f.ranges();
+    let coords: Vec<coord::Coord> = to
+        .iter()
+        .enumerate()
+        .map(|(i, d)| {
+            let last = (d.bounds(&ranges).hi - 1).max(0);
+            coord::Coord::atom(space.intern(coord::Atom::Loop(i as u32), mlxc_ir::Range::new(0, last), 1))
+        })
+        .collect();
+    pull::reshape(&mut space, to, from, &coords).is_some()
+}
