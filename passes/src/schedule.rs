@@ -76,6 +76,7 @@ pub fn schedule(
         out: Scheduled { plan: plan::Plan::default(), kernels: Vec::new(), weights: Vec::new(), refused },
         bodies: HashMap::new(),
         names: BTreeSet::new(),
+        listed: BTreeMap::new(),
         weights: BTreeMap::new(),
         constants: HashMap::new(),
     };
@@ -97,6 +98,8 @@ struct Scheduler<'a> {
     /// Kernel numbers by text without name and comments.
     bodies: HashMap<String, u32>,
     names: BTreeSet<String>,
+    /// Kernel numbers of groups seen already: a block is listed once, however often it is called.
+    listed: BTreeMap<(usize, usize), u32>,
     /// Plan numbers of module weights.
     weights: BTreeMap<u32, u32>,
     constants: HashMap<mlxc_ir::graph::Dense, u32>,
@@ -329,7 +332,7 @@ impl Scheduler<'_> {
     ) -> Result<HashMap<ValueId, u32>, Diagnostic> {
         let f = &self.functions[index];
         let parts = self.parts;
-        for group in &parts[index].groups {
+        for (number, group) in parts[index].groups.iter().enumerate() {
             if group.built.template == CALL {
                 let node = *group.nodes.first().expect("a call is a node");
                 self.call(b, index, node, &mut env, repetitions)?;
@@ -357,7 +360,11 @@ impl Scheduler<'_> {
                 self.bind_weight(b, n);
                 buffers.push(n);
             }
-            let kernel = self.kernel(group, f);
+            let kernel = match self.listed.get(&(index, number)) {
+                Some(known) => *known,
+                None => self.kernel(group, f),
+            };
+            self.listed.insert((index, number), kernel);
             let k = &self.out.kernels[kernel as usize];
             let scalars = scalars(k, &b.symbols);
             for (phase, p) in k.phases().iter().enumerate() {

@@ -82,17 +82,18 @@ pub fn place(buffers: &[Interval]) -> Placement {
     let bound = lower_bound(buffers);
     let conflicts = Conflicts::new(buffers);
     let mut best: Option<(Placement, Vec<usize>)> = None;
-    for name in ORDERS {
+    'portfolio: for name in ORDERS {
         let order = sorted(buffers, name);
         for first_fit in [true, false] {
-            let offsets = greedy(buffers, &conflicts, &order, first_fit);
+            let Some(offsets) = greedy(buffers, &conflicts, &order, first_fit, u64::MAX) else { continue };
             let bytes = height(buffers, &offsets);
             if best.as_ref().is_none_or(|(b, _)| bytes < b.bytes) {
                 let strategy = format!("{name}/{}", if first_fit { "first" } else { "best" });
                 best = Some((Placement { offsets, bytes, strategy }, order.clone()));
             }
+            // Nothing is smaller than the bound.
             if bytes == bound {
-                break;
+                break 'portfolio;
             }
         }
     }
@@ -134,7 +135,14 @@ fn height(buffers: &[Interval], offsets: &[u64]) -> u64 {
     buffers.iter().zip(offsets).map(|(b, o)| o + b.bytes).max().unwrap_or(0)
 }
 
-fn greedy(buffers: &[Interval], conflicts: &Conflicts, order: &[usize], first_fit: bool) -> Vec<u64> {
+/// Places buffers in order; `None` as soon as one ends above `limit`.
+fn greedy(
+    buffers: &[Interval],
+    conflicts: &Conflicts,
+    order: &[usize],
+    first_fit: bool,
+    limit: u64,
+) -> Option<Vec<u64>> {
     let mut offsets: Vec<Option<u64>> = vec![None; buffers.len()];
     let mut taken: Vec<(u64, u64)> = Vec::new();
     for i in order {
@@ -157,9 +165,13 @@ fn greedy(buffers: &[Interval], conflicts: &Conflicts, order: &[usize], first_fi
             }
             end = end.max(*hi);
         }
-        offsets[*i] = Some(found.unwrap_or(end));
+        let offset = found.unwrap_or(end);
+        if offset.saturating_add(bytes) > limit {
+            return None;
+        }
+        offsets[*i] = Some(offset);
     }
-    offsets.into_iter().map(|o| o.unwrap_or(0)).collect()
+    Some(offsets.into_iter().map(|o| o.unwrap_or(0)).collect())
 }
 
 /// Moves one buffer at the peak forward in the order and keeps what does not get worse.
@@ -171,7 +183,7 @@ fn climb(
     bound: u64,
 ) -> Placement {
     let mut best = start.clone();
-    let mut current = greedy(buffers, conflicts, &order, true);
+    let Some(mut current) = greedy(buffers, conflicts, &order, true, u64::MAX) else { return start };
     let mut bytes = height(buffers, &current);
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = |n: usize| {
@@ -190,9 +202,8 @@ fn climb(
         let to = next(from + 1);
         let moved = order.remove(from);
         order.insert(to, moved);
-        let tried = greedy(buffers, conflicts, &order, true);
-        let h = height(buffers, &tried);
-        if h <= bytes {
+        if let Some(tried) = greedy(buffers, conflicts, &order, true, bytes) {
+            let h = height(buffers, &tried);
             (current, bytes) = (tried, h);
             if h < best.bytes {
                 let strategy = format!("{}+climb", start.strategy);
@@ -219,7 +230,8 @@ mod tests {
     fn brute(buffers: &[Interval]) -> u64 {
         fn go(b: &[Interval], c: &Conflicts, left: &mut Vec<usize>, order: &mut Vec<usize>, best: &mut u64) {
             if left.is_empty() {
-                *best = (*best).min(height(b, &greedy(b, c, order, true)));
+                let offsets = greedy(b, c, order, true, u64::MAX).expect("there is no limit");
+                *best = (*best).min(height(b, &offsets));
                 return;
             }
             for i in 0..left.len() {
