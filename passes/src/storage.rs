@@ -241,8 +241,8 @@ pub fn layouts(module: &Module, profile: &TargetProfile) -> Result<Layouts, Diag
     Ok(out)
 }
 
-/// What a function's own nodes want of its parameters.
-fn wanted(f: &Function, profile: &TargetProfile) -> BTreeMap<u32, Layout> {
+/// The storage orders a function's own nodes want of its parameters, by parameter.
+pub fn wanted(f: &Function, profile: &TargetProfile) -> BTreeMap<u32, Layout> {
     let mut out = BTreeMap::new();
     for (i, node) in f.nodes.iter().enumerate() {
         if let Some(p) = matmul::weight_operand(f, i as u32) {

@@ -7,31 +7,14 @@ use mlxc_ir::kernel::{BufferData, Options, Scalar, run};
 use mlxc_ir::{DType, Layout, TargetProfile};
 use mlxc_passes::decompose::decompose;
 use mlxc_passes::lower::emit::{Target, home};
-use mlxc_passes::lower::{attention, matmul};
 use mlxc_passes::partition::{Partition, partition, stored_root};
+use mlxc_passes::storage::wanted;
 use std::collections::{BTreeMap, HashMap};
-
-/// Panels for every weight a product reads, panels for every key cache.
-pub fn layouts(f: &Function, profile: &TargetProfile) -> BTreeMap<u32, Layout> {
-    let mut out = BTreeMap::new();
-    for (i, node) in f.nodes.iter().enumerate() {
-        if let Some(p) = matmul::weight_operand(f, i as u32) {
-            out.insert(p, matmul::panels(profile, f.params[p as usize].ty.dtype));
-        }
-        if let Op::Sdpa { .. } = node.op
-            && let Op::Param(p) = f.node(home(f, node.inputs[1])).op
-            && matches!(f.params[p as usize].role, Role::State(_))
-        {
-            out.insert(p, attention::key_panels(profile));
-        }
-    }
-    out
-}
 
 /// Decomposes and partitions a function, verifies its kernels, and runs them; gives results then updates.
 pub fn kernels(f: &Function, profile: &TargetProfile, fuse: bool) -> (Function, Partition, BTreeMap<u32, Layout>) {
     let f = decompose(f).expect("the function decomposes");
-    let layouts = layouts(&f, profile);
+    let layouts = wanted(&f, profile);
     let target = Target { profile, layouts: &layouts, exact: false };
     let p = partition(&f, &target, fuse).unwrap_or_else(|r| panic!("no partition: {} {}", r.code, r.text));
     for g in &p.groups {
@@ -39,8 +22,6 @@ pub fn kernels(f: &Function, profile: &TargetProfile, fuse: bool) -> (Function, 
             panic!("{}\n{}", print(&g.built.kernel), e[0]);
         }
     }
-    drop(layouts);
-    let layouts = self::layouts(&f, profile);
     (f, p, layouts)
 }
 

@@ -54,9 +54,9 @@ pub struct Binding {
 /// Work a kernel does at the largest symbol values, for the cost model.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
-    /// Operations.
+    /// Operations, those of matrix products aside.
     pub flops: f64,
-    /// Of them, those of matrix products, which run at the dot rate.
+    /// Operations of matrix products.
     pub dot_flops: f64,
     /// Bytes moved between memory and the kernel.
     pub bytes: f64,

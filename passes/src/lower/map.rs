@@ -115,7 +115,7 @@ fn attempt(
                 e.emit(*v, at)?;
             }
             if nest.scalar {
-                return store_rows(e, outputs, &coords);
+                return store_all(e, outputs, &coords);
             }
             let mut left: Vec<ValueId> = outputs.to_vec();
             while let Some(first) = left.first().copied() {
@@ -123,7 +123,7 @@ fn attempt(
                 let (same, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|v| domain(e.f, *v) == d.as_slice());
                 left = rest;
                 if d.len() == rows {
-                    store_rows(e, &same, &coords)?;
+                    store_all(e, &same, &coords)?;
                     continue;
                 }
                 let part = block.filter(|_| d == shape).map(|()| ix[ix.len() - 1]);
@@ -149,10 +149,6 @@ fn column_block(e: &Emitter<'_, '_>, shape: &[Size], rows: usize) -> Option<()> 
     let count = shape[..rows].iter().fold(1.0, |n, d| n * e.size_max(d));
     let columns = e.size_max(&shape[rows]);
     (count < 256.0 && columns > 2.0 * COLUMN_BLOCK as f64).then_some(())
-}
-
-fn store_rows(e: &mut Emitter<'_, '_>, outputs: &[ValueId], coords: &[Coord]) -> Lowered<()> {
-    store_all(e, outputs, coords)
 }
 
 /// Stores outputs at coordinates of their domain.
