@@ -1,7 +1,7 @@
 //! Self-attention over a key-value state.
 
 use super::{Linear, RoPE};
-use crate::trace::{Array, Context, State};
+use crate::trace::{Array, Context, Scoring, State};
 use mlxc_ir::DType;
 
 /// Sizes of an attention layer.
@@ -71,7 +71,11 @@ impl Attention {
         let k = self.keys.update(&k, position, 2).named("keys");
         let v = self.values.update(&v, position, 2).named("values");
         let scale = 1.0 / (c.head_dim as f64).sqrt();
-        let y = q.scaled_dot_product_attention(&k, &v, scale, true, None, Some(position));
+        let y = q.scaled_dot_product_attention(
+            &k,
+            &v,
+            &Scoring { scale, causal: true, offset: Some(position), ..Scoring::default() },
+        );
         let y = y.transpose([0, 2, 1, 3]).reshape((&s, c.heads * c.head_dim)).named("attention");
         self.o_proj.forward(&y)
     }
