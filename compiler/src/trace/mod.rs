@@ -26,6 +26,7 @@ mod promote;
 mod shape;
 
 pub use array::{Array, Operand};
+pub use composite::Scoring;
 pub use promote::{promote, weak};
 pub use shape::{Dim, IntoAxes, IntoShape};
 

@@ -96,7 +96,7 @@ impl Infer<'_> {
                 self.inputs[0].clone()
             }
             Op::Rope { dims, .. } => self.rope(*dims)?,
-            Op::Sdpa { mask, offset, .. } => self.sdpa(*mask, *offset)?,
+            Op::Sdpa { .. } => self.sdpa()?,
             Op::Gated(_) => {
                 self.count(2, 2)?;
                 self.float(0)?;
@@ -539,9 +539,24 @@ impl Infer<'_> {
         Ok(x.clone())
     }
 
-    fn sdpa(&self, mask: bool, offset: bool) -> Result<TensorType, Diagnostic> {
+    fn sdpa(&self) -> Result<TensorType, Diagnostic> {
+        let Op::Sdpa { causal, mask, offset, window, softcap, .. } = *self.op else {
+            unreachable!("called for attention")
+        };
         let n = 3 + usize::from(mask) + usize::from(offset);
         self.count(n, n)?;
+        if let Some(w) = window
+            && (w == 0 || !causal)
+        {
+            return Err(
+                self.attribute("a window of at least 1, of causal attention", format!("window {w}, causal {causal}"))
+            );
+        }
+        if let Some(c) = softcap
+            && !(c.get() > 0.0 && c.get().is_finite())
+        {
+            return Err(self.attribute("a positive cap", format!("softcap {}", c.get())));
+        }
         self.float(0)?;
         let (q, k, v) = (self.inputs[0], self.inputs[1], self.inputs[2]);
         if k.dtype != q.dtype || v.dtype != q.dtype {

@@ -504,6 +504,10 @@ pub enum Op {
         mask: bool,
         /// An offset operand is given: keys from `offset + S` on hold nothing and are not read.
         offset: bool,
+        /// Query `s`, at position `p = offset + s`, sees keys from `p - window + 1` on; only with `causal`.
+        window: Option<u32>,
+        /// Scores become `cap * tanh(scores / cap)` after the scale and before the mask; positive.
+        softcap: Option<Real>,
     },
     /// `gate, up`: `activation(gate) * up`.
     Gated(Activation),

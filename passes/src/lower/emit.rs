@@ -352,10 +352,34 @@ impl<'k, 'f> Emitter<'k, 'f> {
         unroll: bool,
         body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
     ) -> Lowered<()> {
+        let lo = self.k.int(0);
+        self.counted(name, [lo, hi], range, step, unroll, body)
+    }
+
+    /// A loop over a coordinate that starts at `lo`; `range` bounds it wherever it starts.
+    pub fn each_from(
+        &mut self,
+        name: &str,
+        lo: Ix<'k>,
+        hi: Ix<'k>,
+        range: Range,
+        body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
+    ) -> Lowered<()> {
+        self.counted(name, [lo, hi], range, 1, false, body)
+    }
+
+    fn counted(
+        &mut self,
+        name: &str,
+        [lo, hi]: [Ix<'k>; 2],
+        range: Range,
+        step: i64,
+        unroll: bool,
+        body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
+    ) -> Lowered<()> {
         let mut result = Ok(());
-        let zero = self.k.int(0);
         let trips = ((range.hi / step) + 1).max(1) as f64;
-        self.k.for_(name, zero, hi, step, unroll, |i| {
+        self.k.for_(name, lo, hi, step, unroll, |i| {
             let c = self.index(i, range, step);
             result = self.scoped(trips, |e| body(e, c));
         });

@@ -430,7 +430,9 @@ impl Run<'_> {
     }
 
     fn sdpa(&mut self, op: &Op, x: &[&Tensor], shape: Vec<usize>) -> Tensor {
-        let Op::Sdpa { scale, causal, mask, offset } = op else { unreachable!("called for attention") };
+        let Op::Sdpa { scale, causal, mask, offset, window, softcap } = op else {
+            unreachable!("called for attention")
+        };
         let (q, k, v) = (x[0].to_floats(), x[1].to_floats(), x[2].to_floats());
         let (heads, queries, d) = (x[0].shape[1], x[0].shape[2], x[0].shape[3]);
         let (shared, keys, dv) = (x[1].shape[1], x[1].shape[2], x[2].shape[3]);
@@ -448,15 +450,18 @@ impl Run<'_> {
                 for s in 0..queries {
                     let row = &q[((b * heads + h) * queries + s) * d..][..d];
                     let seen = if *causal { (first + s as i64 + 1).clamp(0, live as i64) as usize } else { live };
-                    let mut scores: Vec<f64> = (0..seen)
+                    let from =
+                        window.map_or(0, |w| (first + s as i64 + 1 - i64::from(w)).clamp(0, seen as i64) as usize);
+                    let mut scores: Vec<f64> = (from..seen)
                         .map(|t| {
                             let key = &k[(kv * keys + t) * d..][..d];
-                            row.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * scale.get()
+                            let score = row.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * scale.get();
+                            softcap.map_or(score, |c| c.get() * (score / c.get()).tanh())
                         })
                         .collect();
                     if let Some(m) = mask {
-                        for (t, score) in scores.iter_mut().enumerate() {
-                            let at = [b, h, s, t];
+                        for (i, score) in scores.iter_mut().enumerate() {
+                            let at = [b, h, s, from + i];
                             let skip = 4 - m.shape.len();
                             let st = strides(&m.shape);
                             let i: usize = (0..m.shape.len())
@@ -471,7 +476,7 @@ impl Run<'_> {
                     }
                     let weights = softmax(&scores);
                     for c in 0..dv {
-                        out.push((0..seen).map(|t| weights[t] * v[(kv * keys + t) * dv + c]).sum());
+                        out.push((from..seen).map(|t| weights[t - from] * v[(kv * keys + t) * dv + c]).sum());
                     }
                 }
             }

@@ -94,12 +94,17 @@ pub(super) fn of(op: &Op) -> List {
             ("base", Value::Real(base.get())),
             ("scale", Value::Real(scale.get())),
         ],
-        Op::Sdpa { scale, causal, mask, offset } => vec![
-            ("scale", Value::Real(scale.get())),
-            ("causal", Value::flag(*causal)),
-            ("mask", Value::flag(*mask)),
-            ("offset", Value::flag(*offset)),
-        ],
+        Op::Sdpa { scale, causal, mask, offset, window, softcap } => {
+            let mut list = vec![
+                ("scale", Value::Real(scale.get())),
+                ("causal", Value::flag(*causal)),
+                ("mask", Value::flag(*mask)),
+                ("offset", Value::flag(*offset)),
+            ];
+            list.extend(window.map(|w| ("window", Value::int(i64::from(w)))));
+            list.extend(softcap.map(|c| ("softcap", Value::Real(c.get()))));
+            list
+        }
         Op::Gated(a) => vec![("activation", Value::Word(a.name().into()))],
         Op::Call { function, results, updates } => vec![
             ("function", Value::int(i64::from(*function))),
@@ -256,6 +261,8 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
                 causal: r.flag("causal")?,
                 mask: r.flag("mask")?,
                 offset: r.flag("offset")?,
+                window: r.get("window").map(|_| r.axis("window")).transpose()?,
+                softcap: r.get("softcap").map(|_| r.real("softcap")).transpose()?,
             },
             "gated" => {
                 let word = r.word("activation", "an activation")?;
