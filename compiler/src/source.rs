@@ -1,7 +1,7 @@
 //! From what a user names (a folder, a package, a text graph) to a package that can be run.
 
 use crate::error::Errors;
-use crate::models::{Config, EntryOptions, trace_llama};
+use crate::models::{Architecture, Config, EntryOptions, trace_model};
 use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
 use mlxc_ir::graph::Module;
@@ -80,10 +80,20 @@ impl Build {
         if self.model.is_dir() {
             let path = self.model.join("config.json");
             let text = read(&path)?;
-            let config = Config::parse(&text, &path.display().to_string())?;
+            let mut config = Config::parse(&text, &path.display().to_string())?;
+            if let Architecture::Encoder(e) = &mut config.architecture {
+                // Where sentence-transformers says how a text becomes one vector.
+                for (name, pooling) in [("1_Pooling/config.json", true), ("modules.json", false)] {
+                    let path = self.model.join(name);
+                    if path.is_file() {
+                        let (text, file) = (read(&path)?, path.display().to_string());
+                        if pooling { e.read_pooling(&text, &file) } else { e.read_modules(&text, &file) }?;
+                    }
+                }
+            }
             let context = self.context.unwrap_or_else(|| config.max_position_embeddings.min(4096));
             let dtype = self.dtype.unwrap_or(config.dtype);
-            return trace_llama(&config, EntryOptions { dtype, chunk: self.prefill_chunk, context });
+            return trace_model(&config, EntryOptions { dtype, chunk: self.prefill_chunk, context });
         }
         if self.model.extension().is_some_and(|e| e == "graph") {
             let text = read(&self.model)?;

@@ -1,7 +1,7 @@
 //! Linear layers and embeddings: the layers whose weights are matrices.
 
 use super::last;
-use crate::trace::{Array, Context};
+use crate::trace::{Array, Context, Dim};
 use mlxc_ir::DType;
 
 /// `x @ weight.T + bias`; weight is `[outputs, inputs]`.
@@ -52,6 +52,12 @@ impl Embedding {
     #[track_caller]
     pub fn forward(&self, ids: &Array) -> Array {
         self.weight.take(ids, 0).named("embedding")
+    }
+
+    /// The first `n` rows, `[n, width]`.
+    #[track_caller]
+    pub fn rows(&self, n: &Dim) -> Array {
+        self.weight.slice(0, 0, n).named("embedding")
     }
 
     /// `[.., width]` to `[.., vocabulary]`: the tied output head.
