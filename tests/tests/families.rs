@@ -1,10 +1,10 @@
 //! Every family's tiny checkpoint against figures computed by Hugging Face transformers: prefill, prefill in chunks, decode.
 
-use mlxc::models::{Config, EntryOptions, Pooling, trace_model};
+use mlxc::DType;
 use mlxc::models::{Architecture, Decoder};
+use mlxc::models::{Config, EntryOptions, Pooling, trace_model};
 use mlxc::pipeline::{Compiled, Options, compile};
 use mlxc::weights::Checkpoint;
-use mlxc::DType;
 use mlxc_runtime::{LoadOptions, Model, Session, TensorView};
 use serde_json::Value;
 use std::path::PathBuf;
