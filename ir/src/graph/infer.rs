@@ -5,6 +5,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::graph::op::{BinaryOp, CompareOp, Op, ReduceOp, UnaryOp};
 use crate::graph::types::{Symbol, TensorType, ranges};
+use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use smallvec::{SmallVec, smallvec};
 
@@ -85,6 +86,7 @@ impl Infer<'_> {
             Op::Reduce { op, axes, keepdims } => self.reduce(*op, axes, *keepdims)?,
             Op::ArgReduce { axis, keepdims, .. } => self.arg_reduce(*axis, *keepdims)?,
             Op::MatMul { transpose_a, transpose_b } => self.matmul(*transpose_a, *transpose_b)?,
+            Op::Dequantize { scheme, dtype } => self.dequantize(*scheme, *dtype)?,
             Op::RmsNorm { .. } => self.norm(2)?,
             Op::LayerNorm { .. } => self.norm(3)?,
             Op::Softmax => {
@@ -470,6 +472,37 @@ impl Infer<'_> {
         let mut shape = a.shape[..a.rank() - 2].to_vec();
         shape.extend([m, n]);
         Ok(TensorType { dtype: a.dtype, shape })
+    }
+
+    fn dequantize(&self, scheme: Scheme, dtype: DType) -> Result<TensorType, Diagnostic> {
+        let n = if scheme.has_biases() { 3 } else { 2 };
+        self.count(n, n)?;
+        if !dtype.is_float() {
+            return Err(self.attribute("a float dtype", dtype.name().to_string()));
+        }
+        let (words, scales) = (self.inputs[0], self.inputs[1]);
+        let scales_fit = if scheme.has_biases() { scales.dtype.is_float() } else { scales.dtype == DType::U8 };
+        if words.dtype != DType::U32 || !scales_fit {
+            let kind = if scheme.has_biases() { "float scales and biases" } else { "u8 scales" };
+            return Err(self.dtype_error(&format!("u32 words and {kind}")));
+        }
+        self.min_rank(0, 1)?;
+        if scheme.has_biases() {
+            self.same(1, 2)?;
+        }
+        let lead = words.rank() - 1;
+        let expected = format!("rows of whole groups of {} codes", scheme.group());
+        let k = words.shape[lead].as_const().map(|w| w * 32 / i64::from(scheme.bits()));
+        let groups = scales.shape.last().and_then(Size::as_const);
+        let fits = scales.rank() == words.rank() && scales.shape[..lead] == words.shape[..lead];
+        match k.filter(|k| fits && scheme.words(*k) == words.shape[lead].as_const() && scheme.groups(*k) == groups) {
+            Some(k) => {
+                let mut shape = words.shape.clone();
+                shape[lead] = Size::constant(k);
+                Ok(TensorType { dtype, shape })
+            }
+            None => Err(self.shape_error(expected)),
+        }
     }
 
     fn norm(&self, most: usize) -> Result<TensorType, Diagnostic> {

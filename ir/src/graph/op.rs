@@ -5,6 +5,7 @@
 //! hash and compare exactly (floats as bits).
 
 use crate::graph::types::TensorType;
+use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use std::sync::Arc;
 
@@ -459,6 +460,14 @@ pub enum Op {
         /// b is stored [.., N, K].
         transpose_b: bool,
     },
+    /// `words u32[.., K * bits / 32]`, `scales [.., K / group]`, then `biases` of the scales' type for schemes that have
+    /// them: the values `[.., K]` of quantised rows. Affine: `scale * code + bias`.
+    Dequantize {
+        /// How the rows are quantised.
+        scheme: Scheme,
+        /// Element type of the result, a float.
+        dtype: DType,
+    },
     /// `x [.., N]`, optional `weight [N]`: `x * rsqrt(mean(x²) + eps) * weight`, computed in f32.
     RmsNorm {
         /// Added to the mean of squares.
@@ -542,6 +551,7 @@ impl Op {
             Op::Reduce { op, .. } => op.name(),
             Op::ArgReduce { op, .. } => op.name(),
             Op::MatMul { .. } => "matmul",
+            Op::Dequantize { .. } => "dequantize",
             Op::RmsNorm { .. } => "rms_norm",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Softmax => "softmax",

@@ -509,6 +509,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
                     None => self.each_lane(coords, |e, c| e.emit(v, c)),
                 }
             }
+            Op::Dequantize { .. } => self.dequantized(v, coords),
             Op::SliceUpdate { axes } => self.slice_update(v, axes, coords),
             Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. } => self.reduction(v, coords),
             op => Err(Refusal::new("no-template", format!("`{}` has no elementwise form", op.name()))),
@@ -592,6 +593,10 @@ pub fn is_free(f: &Function, node: u32) -> bool {
     match &n.op {
         Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
         Op::Cast(to) if to.bytes() > f.ty(n.inputs[0]).dtype.bytes() => true,
+        // Memory holds the codes.
+        Op::Dequantize { .. } => n.inputs.iter().all(|v| {
+            f.param_of(*v).is_some_and(|p| matches!(p.role, Role::Weight(_) | Role::Block))
+        }),
         op => op.is_view() || is_computed_constant(f, node, 8),
     }
 }

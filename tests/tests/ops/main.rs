@@ -6,6 +6,7 @@ mod elementwise;
 mod empty;
 mod movement;
 mod product;
+mod quantized;
 mod reduction;
 mod refusals;
 mod state;

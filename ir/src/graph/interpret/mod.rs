@@ -13,6 +13,7 @@ pub use tensor::{Data, Tensor, count, each_index, round_float, strides, wrap_int
 use crate::diagnostic::Diagnostic;
 use crate::graph::op::{ArgOp, Dense, Literal, Op, ReduceOp};
 use crate::graph::types::{Function, Module, Node, Role, TensorType};
+use crate::quantize::{Scheme, code_at};
 use mlxc_package::{DType, Size};
 
 /// How floats are computed.
@@ -219,6 +220,7 @@ impl Run<'_> {
             Op::Reduce { op, axes, .. } => self.reduce(x[0], *op, axes, ty.dtype, shape),
             Op::ArgReduce { op, axis, .. } => arg_reduce(x[0], *op, *axis as usize, shape),
             Op::MatMul { transpose_a, transpose_b } => self.matmul(x[0], x[1], *transpose_a, *transpose_b, shape),
+            Op::Dequantize { scheme, .. } => self.finish(ty.dtype, shape, dequantize(*scheme, x)),
             Op::RmsNorm { eps } => self.rows(x[0], |row, _| {
                 let mean = row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64;
                 let r = 1.0 / (mean + eps.get()).sqrt();
@@ -576,4 +578,19 @@ fn arg_reduce(x: &Tensor, op: ArgOp, axis: usize, shape: Vec<usize>) -> Tensor {
         out.push(best as i64);
     });
     Tensor::ints(DType::U32, &shape, &out)
+}
+
+/// Values of quantised rows. A row of words is a whole number of groups, so rows follow each other without a gap.
+fn dequantize(scheme: Scheme, x: &[&Tensor]) -> Vec<f64> {
+    let words: Vec<u32> = (0..x[0].len()).map(|i| x[0].int(i) as u32).collect();
+    let group = scheme.group() as usize;
+    (0..x[1].len() * group)
+        .map(|i| {
+            let code = f64::from(scheme.code(code_at(&words, i, scheme.bits())));
+            match x.get(2) {
+                Some(biases) => x[1].float(i / group) * code + biases.float(i / group),
+                None => f64::from(scheme.scale(x[1].int(i / group) as u8)) * code,
+            }
+        })
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! Ops as a name and a list of attributes, and back: the one table that printer and parser share.
 
 use crate::graph::op::{Activation, ArgOp, BinaryOp, CompareOp, Dense, Literal, Op, Real, ReduceOp, UnaryOp};
+use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use std::sync::Arc;
 
@@ -82,6 +83,9 @@ pub(super) fn of(op: &Op) -> List {
         }
         Op::MatMul { transpose_a, transpose_b } => {
             vec![("transpose_a", Value::flag(*transpose_a)), ("transpose_b", Value::flag(*transpose_b))]
+        }
+        Op::Dequantize { scheme, dtype } => {
+            vec![("scheme", Value::Text(scheme.to_string())), ("dtype", word(*dtype))]
         }
         Op::RmsNorm { eps } | Op::LayerNorm { eps } => vec![("eps", Value::Real(eps.get()))],
         Op::Rope { dims, traditional, base, scale } => vec![
@@ -238,6 +242,11 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
             "dynamic_slice" => Op::DynamicSlice { axes: r.axes("axes")?, sizes: r.sizes("sizes")? },
             "slice_update" => Op::SliceUpdate { axes: r.axes("axes")? },
             "matmul" => Op::MatMul { transpose_a: r.flag("transpose_a")?, transpose_b: r.flag("transpose_b")? },
+            "dequantize" => {
+                let Some(Value::Text(text)) = r.get("scheme") else { return Err(("scheme", "a quoted scheme")) };
+                let scheme: Scheme = text.parse().map_err(|_| ("scheme", "BITS,GROUP,MODE of a known scheme"))?;
+                Op::Dequantize { scheme, dtype: r.dtype("dtype")? }
+            }
             "rms_norm" => Op::RmsNorm { eps: r.real("eps")? },
             "layer_norm" => Op::LayerNorm { eps: r.real("eps")? },
             "softmax" => Op::Softmax,
