@@ -93,6 +93,35 @@ impl Quantization {
         Ok((!stored.is_empty()).then(|| Quantization { stored: Some(stored), scales, ..Self::default() }))
     }
 
+    /// What a config.json says of layers that are to be quantised: random weights of a quantised model.
+    ///
+    /// # Errors
+    /// `MLXC0941` an entry that is not understood.
+    pub fn of_config(config: &Value, file: &str) -> Result<Self, Diagnostic> {
+        let layers = config.as_object().into_iter().flatten().filter(|(_, v)| v.is_object() || v.is_boolean());
+        let names: Vec<String> = layers.map(|(name, _)| format!("{name}.scales")).collect();
+        let probe = names.iter().map(String::as_str).chain(std::iter::once("*.scales"));
+        let mut dense = config.clone();
+        let off: Vec<String> = config
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, v)| **v == Value::Bool(false))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &off {
+            dense[name] = Value::Bool(true);
+        }
+        let read = Self::of_checkpoint(Some(&dense), probe, None, file)?.unwrap_or_default();
+        let mut stored = read.stored.unwrap_or_default();
+        let mut out = Quantization { default: stored.remove("*"), ..Self::default() };
+        for (name, scheme) in stored {
+            let scheme = (!off.contains(&name)).then_some(scheme);
+            out = out.with_rule(&globset::escape(&name), scheme)?;
+        }
+        Ok(out)
+    }
+
     /// True if the weights are quantised already.
     pub fn is_stored(&self) -> bool {
         self.stored.is_some()

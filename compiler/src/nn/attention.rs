@@ -1,6 +1,6 @@
 //! Self-attention over a key-value state.
 
-use super::{Linear, RoPE};
+use super::{Linear, RMSNorm, RoPE};
 use crate::trace::{Array, Context, Scoring, State};
 use mlxc_ir::DType;
 
@@ -19,64 +19,134 @@ pub struct AttentionConfig {
     pub qkv_bias: bool,
     /// Bias on the output projection.
     pub output_bias: bool,
+    /// q, k and v are one weight, `qkv_proj`, in this order.
+    pub fused: bool,
+    /// Queries and keys are normed head by head, with this epsilon.
+    pub qk_norm: Option<f64>,
+    /// Those norms multiply by `1 + weight`.
+    pub norm_shifted: bool,
+    /// Factor on the scores.
+    pub scale: f64,
+    /// Cap on the scores.
+    pub softcap: Option<f64>,
+    /// Keys a query sees, itself the last.
+    pub window: Option<u32>,
     /// Positions.
     pub rope: RoPE,
     /// Tokens the key-value state holds.
     pub capacity: i64,
 }
 
+impl AttentionConfig {
+    /// Grouped queries without bias, norms or limits.
+    pub fn new(hidden: i64, heads: i64, kv_heads: i64, head_dim: i64, rope: RoPE, capacity: i64) -> Self {
+        AttentionConfig {
+            hidden,
+            heads,
+            kv_heads,
+            head_dim,
+            qkv_bias: false,
+            output_bias: false,
+            fused: false,
+            qk_norm: None,
+            norm_shifted: false,
+            scale: 1.0 / (head_dim as f64).sqrt(),
+            softcap: None,
+            window: None,
+            rope,
+            capacity,
+        }
+    }
+}
+
 /// Self-attention with grouped queries, rotary positions and a key-value state.
 #[derive(Clone)]
 pub struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    projections: Projections,
+    norms: Option<(RMSNorm, RMSNorm)>,
     o_proj: Linear,
     keys: State,
     values: State,
     config: AttentionConfig,
 }
 
+#[derive(Clone)]
+enum Projections {
+    Apart { q_proj: Linear, k_proj: Linear, v_proj: Linear },
+    Fused { qkv_proj: Linear },
+}
+
 impl Attention {
-    /// Declares `prefix.{q,k,v,o}_proj` and the states `prefix.keys` and `prefix.values`.
+    /// Declares `prefix.{q,k,v,o}_proj` (or `prefix.{qkv,o}_proj`), `prefix.{q,k}_norm` where heads are normed, and the
+    /// states `prefix.keys` and `prefix.values`.
     #[track_caller]
     pub fn new(cx: &Context, prefix: &str, config: &AttentionConfig, dtype: DType) -> Self {
         let c = config;
         let linear = |name: &str, inputs: i64, outputs: i64, bias: bool| {
             Linear::new(cx, &format!("{prefix}.{name}"), inputs, outputs, bias, dtype)
         };
+        let (queries, shared) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let projections = if c.fused {
+            Projections::Fused { qkv_proj: linear("qkv_proj", c.hidden, queries + 2 * shared, c.qkv_bias) }
+        } else {
+            Projections::Apart {
+                q_proj: linear("q_proj", c.hidden, queries, c.qkv_bias),
+                k_proj: linear("k_proj", c.hidden, shared, c.qkv_bias),
+                v_proj: linear("v_proj", c.hidden, shared, c.qkv_bias),
+            }
+        };
+        let norms = c.qk_norm.map(|eps| {
+            let norm = |name: &str| {
+                let norm = RMSNorm::new(cx, &format!("{prefix}.{name}"), c.head_dim, eps, dtype);
+                if c.norm_shifted { norm.shifted() } else { norm }
+            };
+            (norm("q_norm"), norm("k_norm"))
+        });
         let cache = [1, c.kv_heads, c.capacity, c.head_dim];
         Attention {
-            q_proj: linear("q_proj", c.hidden, c.heads * c.head_dim, c.qkv_bias),
-            k_proj: linear("k_proj", c.hidden, c.kv_heads * c.head_dim, c.qkv_bias),
-            v_proj: linear("v_proj", c.hidden, c.kv_heads * c.head_dim, c.qkv_bias),
-            o_proj: linear("o_proj", c.heads * c.head_dim, c.hidden, c.output_bias),
+            projections,
+            norms,
+            o_proj: linear("o_proj", queries, c.hidden, c.output_bias),
             keys: cx.state(&format!("{prefix}.keys"), dtype, cache),
             values: cx.state(&format!("{prefix}.values"), dtype, cache),
             config: config.clone(),
         }
     }
 
-    /// `x [S, hidden]` at positions `position..position + S`, attending to everything up to itself.
+    /// `x [S, hidden]` at positions `position..position + S`, attending to what was before and to itself.
     #[track_caller]
     pub fn forward(&self, cx: &Context, x: &Array, position: &Array) -> Array {
         let c = &self.config;
         let s = x.dim(0);
-        let heads = |y: Array, n: i64| y.reshape((1, &s, n, c.head_dim)).transpose([0, 2, 1, 3]);
-        let q = heads(self.q_proj.forward(x), c.heads);
-        let k = heads(self.k_proj.forward(x), c.kv_heads);
-        let v = heads(self.v_proj.forward(x), c.kv_heads);
+        let (queries, shared) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let (q, k, v) = match &self.projections {
+            Projections::Apart { q_proj, k_proj, v_proj } => (q_proj.forward(x), k_proj.forward(x), v_proj.forward(x)),
+            Projections::Fused { qkv_proj } => {
+                let all = qkv_proj.forward(x);
+                let part = |from: i64, n: i64| all.slice(-1, from, from + n);
+                (part(0, queries), part(queries, shared), part(queries + shared, shared))
+            }
+        };
+        let heads = |y: Array, n: i64| y.reshape((1, &s, n, c.head_dim));
+        let (mut q, mut k, v) = (heads(q, c.heads), heads(k, c.kv_heads), heads(v, c.kv_heads));
+        if let Some((q_norm, k_norm)) = &self.norms {
+            (q, k) = (q_norm.forward(&q), k_norm.forward(&k));
+        }
+        let [q, k, v] = [q, k, v].map(|y| y.transpose([0, 2, 1, 3]));
         let q = c.rope.forward(cx, &q, position).named("queries");
         let k = c.rope.forward(cx, &k, position);
         let k = self.keys.update(&k, position, 2).named("keys");
         let v = self.values.update(&v, position, 2).named("values");
-        let scale = 1.0 / (c.head_dim as f64).sqrt();
-        let y = q.scaled_dot_product_attention(
-            &k,
-            &v,
-            &Scoring { scale, causal: true, offset: Some(position), ..Scoring::default() },
-        );
-        let y = y.transpose([0, 2, 1, 3]).reshape((&s, c.heads * c.head_dim)).named("attention");
+        let how = Scoring {
+            scale: c.scale,
+            causal: true,
+            mask: None,
+            offset: Some(position),
+            window: c.window,
+            softcap: c.softcap,
+        };
+        let y = q.scaled_dot_product_attention(&k, &v, &how);
+        let y = y.transpose([0, 2, 1, 3]).reshape((&s, queries)).named("attention");
         self.o_proj.forward(&y)
     }
 }

@@ -1,7 +1,7 @@
 //! Linear layers and embeddings: the layers whose weights are matrices, dense or quantised.
 
 use super::last;
-use crate::trace::{Array, Context, Quantized};
+use crate::trace::{Array, Context, Dim, Quantized};
 use mlxc_ir::DType;
 
 /// A weight `[.., rows, inputs]` as the module's quantisation has it.
@@ -93,6 +93,12 @@ impl Embedding {
     #[track_caller]
     pub fn forward(&self, ids: &Array) -> Array {
         self.weight.values().take(ids, 0).named("embedding")
+    }
+
+    /// The first `n` rows, `[n, width]`.
+    #[track_caller]
+    pub fn rows(&self, n: &Dim) -> Array {
+        self.weight.values().slice(0, 0, n).named("embedding")
     }
 
     /// `[.., width]` to `[.., vocabulary]`: the tied output head.

@@ -10,7 +10,7 @@ mod rope;
 
 pub use attention::{Attention, AttentionConfig};
 pub use linear::{Embedding, Linear, SwitchLinear};
-pub use mlp::MLP;
+pub use mlp::{MLP, MLPConfig};
 pub use norm::{LayerNorm, RMSNorm};
 pub use rope::RoPE;
 

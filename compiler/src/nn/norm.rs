@@ -11,6 +11,8 @@ pub struct RMSNorm {
     pub weight: Array,
     /// Added to the mean of squares.
     pub eps: f64,
+    /// The factor is `1 + weight`.
+    pub shifted: bool,
     name: String,
 }
 
@@ -18,13 +20,29 @@ impl RMSNorm {
     /// Declares `prefix.weight`.
     #[track_caller]
     pub fn new(cx: &Context, prefix: &str, width: i64, eps: f64, dtype: DType) -> Self {
-        RMSNorm { weight: cx.weight(&format!("{prefix}.weight"), dtype, [width]), eps, name: last(prefix) }
+        RMSNorm {
+            weight: cx.weight(&format!("{prefix}.weight"), dtype, [width]),
+            eps,
+            shifted: false,
+            name: last(prefix),
+        }
+    }
+
+    /// The same norm with the factor `1 + weight`, in f32: weights near 0 then keep their precision.
+    pub fn shifted(self) -> Self {
+        RMSNorm { shifted: true, ..self }
     }
 
     /// Same shape out as in.
     #[track_caller]
     pub fn forward(&self, x: &Array) -> Array {
-        x.rms_norm(Some(&self.weight), self.eps).named(&self.name)
+        let y = if self.shifted {
+            let factor = self.weight.astype(DType::F32) + 1.0;
+            x.astype(DType::F32).rms_norm(Some(&factor), self.eps).astype(x.dtype())
+        } else {
+            x.rms_norm(Some(&self.weight), self.eps)
+        };
+        y.named(&self.name)
     }
 }
 

@@ -121,6 +121,18 @@ impl Array {
         self.make(op, &inputs, &here())
     }
 
+    /// `activation(self)`.
+    #[track_caller]
+    pub fn activate(&self, activation: Activation) -> Array {
+        match activation {
+            Activation::Silu => self.silu(),
+            Activation::Gelu => self.gelu(),
+            Activation::GeluApprox => self.gelu_approx(),
+            Activation::Relu => self.relu(),
+            Activation::Sigmoid => self.sigmoid(),
+        }
+    }
+
     /// `activation(self) * up`.
     #[track_caller]
     pub fn gated(&self, activation: Activation, up: &Array) -> Array {
