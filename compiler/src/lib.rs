@@ -1,5 +1,6 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
+pub mod checkpoint;
 pub mod error;
 pub mod executable;
 pub mod generate;

@@ -1,5 +1,6 @@
 //! From what a user names (a folder, a package, a text graph) to a package that can be run.
 
+use crate::checkpoint::check_unread;
 use crate::error::Errors;
 use crate::models::{Architecture, Config, EntryOptions, trace_model};
 use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
@@ -130,16 +131,18 @@ impl Build {
         compile_with(&module, &self.options()?, stage)
     }
 
-    /// The model's weights.
+    /// The weights of a module that was traced from this model.
     ///
     /// # Errors
-    /// A missing or damaged checkpoint.
-    pub fn weights(&self) -> Result<Box<dyn Weights>, Errors> {
+    /// A missing or damaged checkpoint, or one with tensors that the module does not read.
+    pub fn weights(&self, module: &Module) -> Result<Box<dyn Weights>, Errors> {
         if let Some(seed) = self.random_weights {
             return Ok(Box::new(RandomWeights { seed }));
         }
         if self.model.is_dir() {
-            return Ok(Box::new(Checkpoint::open(&self.model)?));
+            let checkpoint = Checkpoint::open(&self.model)?;
+            check_unread(&checkpoint, module)?;
+            return Ok(Box::new(checkpoint));
         }
         Ok(Box::new(NoWeights))
     }
@@ -182,7 +185,7 @@ impl Build {
         let folder = tempfile::tempdir()
             .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
         let path = folder.path().join("model.mlxc");
-        compiled.save(&path, &*self.weights()?, &self.extras(&compiled)?, &mut |_| {})?;
+        compiled.save(&path, &*self.weights(&compiled.traced)?, &self.extras(&compiled)?, &mut |_| {})?;
         // The mapping outlives the name.
         Ok(Arc::new(Package::open(&path).map_err(crate::pipeline::package_error)?))
     }
