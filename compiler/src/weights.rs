@@ -20,6 +20,12 @@ pub trait Weights {
     fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic>;
 }
 
+impl Weights for Box<dyn Weights> {
+    fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        (**self).read(name, ty)
+    }
+}
+
 /// No weights: for functions without any.
 pub struct NoWeights;
 
@@ -119,6 +125,18 @@ impl Checkpoint {
         Ok(out)
     }
 
+    /// dtype of a tensor, if it is there and of a float dtype that is read.
+    pub fn float_dtype(&self, name: &str) -> Option<DType> {
+        let (_, map) = &self.files[*self.places.get(name)?];
+        let dtype = SafeTensors::deserialize(map).ok()?.tensor(name).ok()?.dtype();
+        match dtype {
+            safetensors::Dtype::F32 => Some(DType::F32),
+            safetensors::Dtype::BF16 => Some(DType::BF16),
+            safetensors::Dtype::F16 => Some(DType::F16),
+            _ => None,
+        }
+    }
+
     /// Names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
@@ -157,10 +175,13 @@ impl Weights for Checkpoint {
             safetensors::Dtype::F32 => DType::F32,
             safetensors::Dtype::BF16 => DType::BF16,
             safetensors::Dtype::F16 => DType::F16,
+            // Codes and scales of quantised weights are read as they are.
+            safetensors::Dtype::U32 if ty.dtype == DType::U32 => DType::U32,
+            safetensors::Dtype::U8 if ty.dtype == DType::U8 => DType::U8,
             other => {
                 return Err(Diagnostic::new(922, format!("tensor `{name}` has a dtype that is not read"))
                     .at(place)
-                    .expected("F32, F16 or BF16")
+                    .expected(if ty.dtype.is_float() { "F32, F16 or BF16".to_string() } else { ty.dtype.to_string() })
                     .found(format!("{other:?}")));
             }
         };

@@ -1,7 +1,7 @@
 //! The command line, declared.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mlxc::DType;
+use mlxc::{DType, Scheme};
 use std::path::PathBuf;
 
 /// An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
@@ -58,6 +58,13 @@ pub struct BuildArgs {
     /// Tokens of one prefill step.
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     pub prefill_chunk: i64,
+    /// Quantise the weights: BITS,GROUP (affine 2, 3, 4, 5, 6 or 8 bits; groups of 32, 64 or 128), mxfp4, mxfp8 or nvfp4.
+    #[arg(long, value_name = "BITS,GROUP[,MODE]")]
+    pub quantize: Option<Scheme>,
+    /// Quantise the layers that fit a pattern otherwise (`*` fits anything), or keep them dense with `none`; the last that
+    /// fits decides.
+    #[arg(long, value_name = "PATTERN=SCHEME", value_parser = layer_scheme)]
+    pub quantize_layer: Vec<(String, Option<Scheme>)>,
     /// Random weights from a seed; config.json is all that is read.
     #[arg(long, value_name = "SEED")]
     pub random_weights: Option<u64>,
@@ -282,4 +289,10 @@ fn pair(text: &str) -> Result<(String, PathBuf), String> {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
         _ => Err("expected NAME=FILE".into()),
     }
+}
+
+fn layer_scheme(text: &str) -> Result<(String, Option<Scheme>), String> {
+    let (pattern, scheme) = text.split_once('=').ok_or("expected PATTERN=SCHEME")?;
+    let scheme = if scheme == "none" { None } else { Some(scheme.parse().map_err(|e| format!("{e}"))?) };
+    Ok((pattern.into(), scheme))
 }

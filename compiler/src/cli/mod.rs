@@ -74,6 +74,8 @@ impl BuildArgs {
             dtype: self.dtype,
             context: self.context,
             prefill_chunk: self.prefill_chunk,
+            quantize: self.quantize,
+            quantize_layers: self.quantize_layer.clone(),
             random_weights: self.random_weights,
             level: match self.numerics {
                 LevelArg::Exact => Level::Exact,

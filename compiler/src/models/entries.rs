@@ -2,6 +2,7 @@
 
 use super::config::{Architecture, Config};
 use crate::error::Errors;
+use crate::quantization::Quantization;
 use crate::trace::trace_module;
 use mlxc_ir::graph::Module;
 use mlxc_ir::{DType, Diagnostic};
@@ -17,7 +18,7 @@ pub struct EntryOptions {
     pub context: i64,
 }
 
-/// Traces the entries of a model.
+/// Traces the entries of a model; `quantization` says which layers have quantised weights.
 ///
 /// Those of a decoder take `tokens i32[S]` and `position i32[]`, the position of the first token. `prefill` and `decode`
 /// (`S = 1`) give `logits f32[vocabulary]` of the last token; `score` gives `logits f32[S, vocabulary]`.
@@ -27,7 +28,7 @@ pub struct EntryOptions {
 /// # Errors
 /// `MLXC0913` for a chunk or context of no use, `MLXC0930` for a context past what the model's positions reach, and what
 /// tracing says.
-pub fn trace_model(config: &Config, options: EntryOptions) -> Result<Module, Errors> {
+pub fn trace_model(config: &Config, options: EntryOptions, quantization: &Quantization) -> Result<Module, Errors> {
     if options.chunk < 1 || options.context < 1 || options.context > 1 << 24 {
         return Err(Diagnostic::new(913, "the context or chunk size is out of range")
             .expected("a chunk of at least 1 and a context of 1 to 2^24 tokens")
@@ -37,6 +38,7 @@ pub fn trace_model(config: &Config, options: EntryOptions) -> Result<Module, Err
     let options = EntryOptions { chunk: options.chunk.min(options.context), ..options };
     let mut outcome = Ok(());
     let module = trace_module(|m| {
+        m.quantize(quantization);
         outcome = match &config.architecture {
             Architecture::Decoder(d) => d.trace(m, options),
             Architecture::Encoder(e) => e.trace(m, options),

@@ -9,7 +9,7 @@ mod norm;
 mod rope;
 
 pub use attention::{Attention, AttentionConfig};
-pub use linear::{Embedding, Linear};
+pub use linear::{Embedding, Linear, SwitchLinear};
 pub use mlp::{MLP, MLPConfig};
 pub use norm::{LayerNorm, RMSNorm};
 pub use rope::RoPE;

@@ -23,18 +23,21 @@ mod array;
 mod composite;
 mod movement;
 mod promote;
+mod quantized;
 mod shape;
 
 pub use array::{Array, Operand};
 pub use composite::Scoring;
 pub use promote::{promote, weak};
+pub use quantized::Quantized;
 pub use shape::{Dim, IntoAxes, IntoShape};
 
 use crate::error::Errors;
+use crate::quantization::Quantization;
 use mlxc_ir::graph::{
     Dense, FunctionBuilder, Module, Op, Role, State as StateDecl, SymbolKind, TensorType, ValueId, Weight,
 };
-use mlxc_ir::{DType, Diagnostic, Location, Range, Size, SymId};
+use mlxc_ir::{DType, Diagnostic, Location, Range, Scheme, Size, SymId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -69,6 +72,7 @@ pub fn trace_module(build: impl FnOnce(&ModuleTracer)) -> Result<Module, Errors>
 struct Shared {
     module: Module,
     errors: Vec<Diagnostic>,
+    quantization: Quantization,
 }
 
 /// Collects the entries of one module.
@@ -77,6 +81,11 @@ pub struct ModuleTracer {
 }
 
 impl ModuleTracer {
+    /// Says which layers of the entries traced from here on have quantised weights.
+    pub fn quantize(&self, quantization: &Quantization) {
+        self.shared.borrow_mut().quantization = quantization.clone();
+    }
+
     /// Traces one entry. Weights and states of one name are one, whichever entry declares them.
     #[track_caller]
     pub fn entry(&self, name: &str, model: impl FnOnce(&Context)) {
@@ -293,6 +302,13 @@ impl Context {
             self.inner.weights.borrow_mut().insert(number, v);
         }
         a
+    }
+
+    /// How the weight of the layer `prefix` with rows of `inputs` is quantised, and the dtype of its scales where it was
+    /// quantised before; `None` for a dense weight.
+    pub(crate) fn quantized(&self, prefix: &str, inputs: i64) -> Option<(Scheme, Option<DType>)> {
+        let shared = self.inner.shared.borrow();
+        shared.quantization.scheme(prefix, inputs).map(|s| (s, shared.quantization.scale_dtype()))
     }
 
     /// A state: zero at first, kept from step to step, updated in place.
