@@ -163,8 +163,9 @@ fn widened(name: &str) -> Config {
         }
     }
     for key in ["short_factor", "long_factor"] {
-        if let Some(list) = v["rope_parameters"].get_mut(key) {
-            *list = vec![1.5; 48].into();
+        // One for each pair of rotated features: eight times as many as in heads of 16.
+        if let Some(Value::Array(list)) = v["rope_parameters"].get_mut(key) {
+            *list = vec![1.5.into(); 8 * list.len()];
         }
     }
     Config::parse(&v.to_string(), "config.json").unwrap_or_else(|e| panic!("{name}: {e}"))
