@@ -264,7 +264,8 @@ fn affine_group(group: &[f32], bits: u32) -> (f32, f32) {
     if at == 0.0 { (scale, 0.0) } else { (edge / at, edge) }
 }
 
-/// Scale and codes of a group of small floats; every step rounds to the weight's dtype, as MLX's does.
+/// Scale and codes of a group of small floats. Powers of two are found in f32 and rounded up; the other steps round to the
+/// weight's dtype, as in MLX 0.32.
 fn small_float_group(mode: QuantMode, group: &[f32], dtype: DType) -> (u8, impl Iterator<Item = u32> + '_) {
     let largest = if mode == QuantMode::Mxfp8 { 448.0 } else { 6.0 };
     let most = group.iter().fold(0.0f32, |m, x| m.max(x.abs()));
@@ -273,7 +274,7 @@ fn small_float_group(mode: QuantMode, group: &[f32], dtype: DType) -> (u8, impl 
         let code = to_e4m3(scale);
         (code, from_e4m3(code))
     } else {
-        let exponent = if scale == 0.0 { 0.0 } else { round(scale.log2(), dtype).round_ties_even() };
+        let exponent = if scale == 0.0 { 0.0 } else { (most / largest).log2().ceil() };
         ((exponent as i32 + 127) as u8, round(exponent.exp2(), dtype))
     };
     let codes = group.iter().map(move |x| {

@@ -278,6 +278,9 @@ fn emit_kernel<'k>(
         result = e.scoped(trips, |e| {
             let work = right.begin(e, a, &s, &q)?;
             e.work.dot_flops += 2.0 * (most_rows * columns * inner) as f64;
+            if let Right::Codes(c) = &right {
+                e.work.flops += c.unpacking(row_blocks);
+            }
             // Parts that follow each other are one stretch of panels, computed before they part ways.
             let mut end = 0;
             let follows = |p: &Part| std::mem::replace(&mut end, p.start + p.columns) == p.start;

@@ -13,7 +13,7 @@ use crate::lower::coord::Coord;
 use crate::lower::dequantize::{decode, field, scale};
 use crate::lower::emit::{Emitter, Lowered};
 use mlxc_ir::graph::{Function, Op, ValueId};
-use mlxc_ir::kernel::{Access, Buf, Group, Ix, KernelBuilder, Type, Val};
+use mlxc_ir::kernel::{Access, Buf, Group, Ix, KernelBuilder, Type, Val, Var};
 use mlxc_ir::{DType, QuantMode, Range, Scheme, Size, TargetProfile};
 
 /// A quantised weight `[N, K]`.
@@ -121,6 +121,12 @@ impl<'k> Codes<'k> {
         if most < self.columns { at } else { at.min(e.k.int(self.columns - 1)) }
     }
 
+    /// Operations that unpack every code once for each block of rows. Counted whole, like the products: what a part
+    /// of the columns costs must not depend on how many outputs share it.
+    pub fn unpacking(&self, row_blocks: i64) -> f64 {
+        3.0 * (self.columns * self.k * row_blocks) as f64
+    }
+
     // --- one row ---------------------------------------------------------------------------------------------
 
     /// bf16 values of the codes, repeated so that only a code's own bits choose.
@@ -164,40 +170,80 @@ impl<'k> Codes<'k> {
             let zero = k.constant(0.0, DType::F32).splat(w as u8);
             sums.at([k.int(groups / w * w)]).vec(w as u8).store(zero);
         }
-        let hi = k.int(groups);
-        e.each("h", hi, Range::new(0, groups - 1), 1, false, |e, h| {
-            let total = k.var("sum", k.constant(0.0, DType::F32).splat(e.width));
-            e.vector_loop("k", &Size::constant(self.group()), &mut |e, c, _| {
-                let at = h.scale(self.group()).plus(&c, 1);
-                let value = e.emit(a, &[Coord::constant(0), at.clone()])?;
+        let row = Row { x, table, sums };
+        let per_step = (step / self.group()).max(1);
+        let steps_of_group = (self.group() / step).max(1);
+        // Groups of whole steps, then those of a last step that is not full.
+        let full = groups / per_step;
+        for (first, count, within) in [(0, full, per_step), (full, 1, groups % per_step)] {
+            if count == 0 || within == 0 {
+                continue;
+            }
+            let hi = k.int(count);
+            e.each("s", hi, Range::new(0, count - 1), 1, false, |e, at| {
+                let at = at.offset(first);
+                let hi = k.int(within);
+                e.each("h", hi, Range::new(0, within - 1), 1, false, |e, h| {
+                    let group = at.scale(per_step).plus(&h, 1);
+                    let total = k.var("sum", k.constant(0.0, DType::F32).splat(e.width));
+                    let hi = k.int(steps_of_group);
+                    e.each("u", hi, Range::new(0, steps_of_group - 1), 1, false, |e, u| {
+                        let place = (at.scale(steps_of_group).plus(&u, 1), h.scale(self.group() / codes));
+                        let base = group.scale(self.group()).plus(&u, step);
+                        self.permute(e, a, s, &row, place, &base, &total)
+                    })?;
+                    if let Some(sums) = sums {
+                        let group = e.ix(&group);
+                        sums.at([group]).store(total.get().hsum());
+                    }
+                    Ok(())
+                })
+            })?;
+        }
+        Ok(row)
+    }
+
+    /// Permutes the inputs of one group, or of one step where a group has several, from `base` on: to a step, from one
+    /// of its lanes on. Adds them to `total`.
+    fn permute(
+        &self,
+        e: &mut Emitter<'k, '_>,
+        a: ValueId,
+        s: &Shape,
+        row: &Row<'k>,
+        (step, lane): (Coord, Coord),
+        base: &Coord,
+        total: &Var<'k>,
+    ) -> Lowered<()> {
+        let (k, w) = (e.k, s.lanes);
+        let (codes, _) = self.block();
+        let inputs = self.group().min(w * codes);
+        // A vector of inputs covers several lanes' words, or a lane's words take several vectors.
+        let (lanes, vectors) = ((w / codes).max(1), (codes / w).max(1));
+        let (hi, step) = (k.int(inputs / w / vectors), e.ix(&step));
+        e.each("v", hi, Range::new(0, inputs / w / vectors - 1), 1, false, |e, v| {
+            for part in 0..vectors {
+                let at = base.plus(&v, w * vectors).offset(part * w).plus(&e.lane(), 1);
+                let value = e.emit(a, &[Coord::constant(0), at])?;
                 let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
-                let value = k.let_("x_part", if s.dtype == DType::BF16 { value.cast(DType::BF16) } else { value });
-                if sums.is_some() {
+                let value = k.let_("x_row", if s.dtype == DType::BF16 { value.cast(DType::BF16) } else { value });
+                if row.sums.is_some() {
                     total.set(total.get() + value.cast(DType::F32));
                 }
-                let stored = if table.is_some() { value } else { value.cast(DType::F32) };
-                let stored = k.let_("x_row", stored);
-                let base = e.base(&[at])[0].clone();
+                let value = if row.table.is_some() { value } else { k.let_("x_wide", value.cast(DType::F32)) };
+                let first = e.ix(&lane.plus(&v, lanes));
                 for i in 0..w {
-                    let (step, within) = e.space.div_rem(&base.offset(i), step);
-                    let (lane, code) = e.space.div_rem(&within, codes);
-                    let place = if table.is_some() {
-                        let (half, slot) = e.space.div_rem(&code, codes / 2);
-                        [e.ix(&step), e.ix(&slot), e.ix(&lane.scale(2).plus(&half, 1))]
+                    let (lane, code) = (first + i / codes, (part * w + i) % codes);
+                    let place = if row.table.is_some() {
+                        [step, k.int(code % (codes / 2)), lane * 2 + code / (codes / 2)]
                     } else {
-                        [e.ix(&step), e.ix(&code), e.ix(&lane)]
+                        [step, k.int(code), lane]
                     };
-                    x.at(place).store(stored.extract(k.int(i)));
+                    row.x.at(place).store(value.extract(k.int(i)));
                 }
-                Ok(())
-            })?;
-            if let Some(sums) = sums {
-                let h = e.ix(&h);
-                sums.at([h]).store(total.get().hsum());
             }
             Ok(())
-        })?;
-        Ok(Row { x, table, sums })
+        })
     }
 
     /// Multiplies the row with `width` columns from `from` on.
@@ -255,7 +301,6 @@ impl<'k> Codes<'k> {
             }
             staged.at([segment, k.int(0), c]).store(total.get().hsum());
         });
-        e.work.flops += 4.0 * (width * self.k) as f64 * e.trips;
         Ok(())
     }
 
@@ -430,7 +475,6 @@ impl<'k> Codes<'k> {
                 }
             });
         }
-        e.work.flops += 3.0 * (2 * w * len) as f64 * e.trips;
     }
 
     /// Multiplies every tile of rows with the unpacked columns.
