@@ -82,14 +82,14 @@ const UNREAD: &[&str] =
 /// # Errors
 /// `MLXC0931`, once for each tensor that no layer reads: its part of the model would be left out.
 pub fn check_unread(checkpoint: &Checkpoint, module: &Module) -> Result<(), Errors> {
-    let read: BTreeSet<&str> = module.weights.iter().map(|w| &*w.name).collect();
+    let read: BTreeSet<String> = module.weights.iter().flat_map(|w| checkpoint.sources(&w.name, &w.ty)).collect();
     let known = |name: &str| {
         name.starts_with("cls.")
             || UNREAD.iter().any(|u| name.strip_suffix(u).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     };
     let extra: Vec<Diagnostic> = checkpoint
         .names()
-        .filter(|name| !read.contains(name) && !known(name))
+        .filter(|name| !read.contains(*name) && !known(name))
         .map(|name| {
             let file = checkpoint.file_of(name).map(|p| p.display().to_string()).unwrap_or_default();
             Diagnostic::new(931, format!("no layer reads tensor `{name}`"))

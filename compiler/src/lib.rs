@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod error;
 pub mod executable;
+mod experts;
 pub mod generate;
 pub mod models;
 pub mod nn;

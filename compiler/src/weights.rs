@@ -1,6 +1,7 @@
 //! Where a module's weights come from: checkpoints, seeds, or the caller's memory.
 
 use crate::checkpoint::Index;
+use crate::experts;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use mlxc_ir::graph::TensorType;
@@ -142,6 +143,21 @@ impl Checkpoint {
         self.places.keys().map(String::as_str)
     }
 
+    /// The tensors of which a stacked weight is made, and the type of each.
+    fn parts(&self, name: &str, ty: &TensorType) -> Option<(TensorType, Vec<String>)> {
+        let (experts, rest) = ty.shape.split_first()?;
+        let one = TensorType { dtype: ty.dtype, shape: rest.to_vec() };
+        Some((one, experts::parts(name, experts.as_const()?, |n| self.places.contains_key(n))?))
+    }
+
+    /// Names of the tensors a weight is read from.
+    pub(crate) fn sources(&self, name: &str, ty: &TensorType) -> Vec<String> {
+        match self.parts(name, ty) {
+            Some((_, parts)) if !self.places.contains_key(name) => parts,
+            _ => vec![name.to_string()],
+        }
+    }
+
     /// The file of a tensor.
     pub fn file_of(&self, tensor: &str) -> Option<&Path> {
         self.places.get(tensor).map(|i| self.files[*i].0.as_path())
@@ -163,6 +179,10 @@ pub(crate) fn damaged(path: &Path, found: String) -> Diagnostic {
 impl Weights for Checkpoint {
     fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
         let Some(at) = self.places.get(name) else {
+            if let Some((one, parts)) = self.parts(name, ty) {
+                let read = |part: &String| self.read(part, &one).map(Cow::into_owned);
+                return parts.iter().map(read).collect::<Result<Vec<_>, _>>().map(|p| Cow::Owned(p.concat()));
+            }
             return Err(Diagnostic::new(921, format!("the checkpoint has no tensor `{name}`"))
                 .at(Location::new(self.origin.display().to_string(), 0, 0))
                 .expected(ty.display(&[]).to_string()));

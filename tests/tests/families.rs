@@ -198,16 +198,18 @@ macro_rules! families {
 }
 
 families! {
-    llama_with_llama3_scaling: "llama", 1e-5, (0, 0);
-    llama_with_yarn_and_bias: "llama-yarn", 1e-5, (0, 0);
-    llama_with_linear_scaling: "llama-linear", 1e-5, (0, 0);
-    mistral: "mistral", 1e-5, (0, 0);
-    qwen2: "qwen2", 1e-5, (0, 0);
-    qwen3: "qwen3", 1e-5, (0, 0);
-    gemma2: "gemma2", 1e-5, (0, 0);
-    gemma3: "gemma3", 1e-5, (0, 0);
-    phi3_past_the_trained_length: "phi3", 1e-5, (0, 0);
-    phi3_within_the_trained_length: "phi3-short", 1e-5, (0, 0);
+    llama_with_llama3_scaling: "llama", 1e-5, (23, 23);
+    llama_with_yarn_and_bias: "llama-yarn", 1e-5, (24, 23);
+    llama_with_linear_scaling: "llama-linear", 1e-5, (16, 16);
+    mistral: "mistral", 1e-5, (23, 23);
+    qwen2: "qwen2", 1e-5, (23, 23);
+    qwen3: "qwen3", 1e-5, (24, 23);
+    gemma2: "gemma2", 1e-5, (31, 30);
+    gemma3: "gemma3", 1e-5, (45, 44);
+    phi3_past_the_trained_length: "phi3", 1e-5, (22, 22);
+    phi3_within_the_trained_length: "phi3-short", 1e-5, (16, 16);
+    mixtral: "mixtral", 1e-5, (0, 0);
+    qwen3_moe: "qwen3-moe", 1e-5, (31, 27);
 }
 
 #[test]
