@@ -1,7 +1,9 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
+pub mod checkpoint;
 pub mod error;
 pub mod executable;
+mod experts;
 pub mod generate;
 pub mod models;
 pub mod nn;

@@ -1,5 +1,6 @@
 //! From what a user names (a folder, a package, a text graph) to a package that can be run.
 
+use crate::checkpoint::check_unread;
 use crate::error::Errors;
 use crate::models::{Architecture, Config, EntryOptions, trace_model};
 use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
@@ -113,7 +114,8 @@ impl Build {
             (None, Some(_)) => None,
             (q, None) => {
                 let checkpoint = Checkpoint::open(&self.model)?;
-                let scales = checkpoint.names().find(|n| n.ends_with(".scales")).and_then(|n| checkpoint.float_dtype(n));
+                let scales =
+                    checkpoint.names().find(|n| n.ends_with(".scales")).and_then(|n| checkpoint.float_dtype(n));
                 Quantization::of_checkpoint(q.as_ref(), checkpoint.names(), scales, file)?
             }
         };
@@ -178,11 +180,11 @@ impl Build {
         compile_with(&module, &self.options()?, stage)
     }
 
-    /// The model's weights.
+    /// The weights of a module that was traced from this model.
     ///
     /// # Errors
-    /// A missing or damaged checkpoint.
-    pub fn weights(&self) -> Result<Box<dyn Weights>, Errors> {
+    /// A missing or damaged checkpoint, or one with tensors that the module does not read.
+    pub fn weights(&self, module: &Module) -> Result<Box<dyn Weights>, Errors> {
         if !self.model.is_dir() {
             return Ok(match self.random_weights {
                 Some(seed) => Box::new(RandomWeights { seed }),
@@ -192,7 +194,11 @@ impl Build {
         let d = self.described()?;
         let dense: Box<dyn Weights> = match self.random_weights {
             Some(seed) => Box::new(RandomWeights { seed }),
-            None => Box::new(Checkpoint::open(&self.model)?),
+            None => {
+                let checkpoint = Checkpoint::open(&self.model)?;
+                check_unread(&checkpoint, module)?;
+                Box::new(checkpoint)
+            }
         };
         let as_they_are = d.quantization.is_none() || d.quantization.is_stored();
         Ok(if as_they_are { dense } else { Box::new(Quantizing::new(dense, d.dtype, d.quantization)) })
@@ -236,7 +242,7 @@ impl Build {
         let folder = tempfile::tempdir()
             .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
         let path = folder.path().join("model.mlxc");
-        compiled.save(&path, &*self.weights()?, &self.extras(&compiled)?, &mut |_| {})?;
+        compiled.save(&path, &*self.weights(&compiled.traced)?, &self.extras(&compiled)?, &mut |_| {})?;
         // The mapping outlives the name.
         Ok(Arc::new(Package::open(&path).map_err(crate::pipeline::package_error)?))
     }

@@ -44,9 +44,11 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gemma3_text", families::gemma3::read),
     ("llama", families::llama::read),
     ("mistral", families::mistral::read),
+    ("mixtral", families::mixtral::read),
     ("phi3", families::phi3::read),
     ("qwen2", families::qwen2::read),
     ("qwen3", families::qwen3::read),
+    ("qwen3_moe", families::qwen3_moe::read),
 ];
 
 impl Config {

@@ -6,7 +6,9 @@ use super::entries::EntryOptions;
 use super::reader::Reader;
 use super::rope::{self, Rotary};
 use crate::error::Errors;
-use crate::nn::{Attention, AttentionConfig, Embedding, Linear, MLP, MLPConfig, RMSNorm, last_row};
+use crate::nn::{
+    Attention, AttentionConfig, Embedding, Linear, MLP, MLPConfig, RMSNorm, SparseMoe, SparseMoeConfig, last_row,
+};
 use crate::trace::{Array, Context, ModuleTracer};
 use mlxc_ir::graph::Activation;
 use mlxc_ir::{DType, Diagnostic};
@@ -68,6 +70,44 @@ pub struct DecoderLayer {
     pub window: Option<u32>,
     /// Positions.
     pub rotary: Rotary,
+    /// The feed-forward layer is a mixture.
+    pub experts: Option<Experts>,
+}
+
+/// A mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// The layer's name in checkpoints.
+    pub name: &'static str,
+    /// Experts.
+    pub count: i64,
+    /// Experts of a token.
+    pub per_token: i64,
+    /// Width between the products of one.
+    pub inner: i64,
+    /// The weights of a token's experts are divided by their sum.
+    pub normalize: bool,
+}
+
+/// Most experts of a token: each is one more step of choosing.
+const MOST_PER_TOKEN: i64 = 64;
+
+impl Experts {
+    /// Checks that there are as many experts as a token takes; `count` comes with its key.
+    pub(super) fn new(
+        r: &Reader<'_>,
+        name: &'static str,
+        count: (&str, i64),
+        per_token: i64,
+        inner: i64,
+        normalize: bool,
+    ) -> Result<Self, Diagnostic> {
+        if per_token > count.1.min(MOST_PER_TOKEN) {
+            let expected = format!("at most {MOST_PER_TOKEN} and `{}`, which is {}", count.0, count.1);
+            return Err(r.wrong("num_experts_per_tok", &expected, &Value::from(per_token)));
+        }
+        Ok(Experts { name, count: count.1, per_token, inner, normalize })
+    }
 }
 
 /// What a family takes where a file does not say.
@@ -118,7 +158,7 @@ impl Decoder {
             None => return Err(r.refuse("head_dim", "a number, as heads do not divide the width")),
         };
         let rotary = rope::plain(r, head_dim, defaults.theta, None)?;
-        let layers = vec![DecoderLayer { window: None, rotary }; r.layers()?];
+        let layers = vec![DecoderLayer { window: None, rotary, experts: None }; r.layers()?];
         Ok(Decoder {
             hidden_size,
             intermediate_size: r.need("intermediate_size")?,
@@ -229,26 +269,56 @@ struct Layer {
     post_attention_layernorm: RMSNorm,
     /// Norms before and after the feed-forward layer, where the one after attention stands on its result.
     feedforward: Option<(RMSNorm, RMSNorm)>,
-    mlp: MLP,
+    mlp: FeedForward,
+}
+
+enum FeedForward {
+    Dense(MLP),
+    Mixture(SparseMoe),
+}
+
+impl FeedForward {
+    fn forward(&self, cx: &Context, x: &Array) -> Array {
+        match self {
+            FeedForward::Dense(mlp) => mlp.forward(x),
+            FeedForward::Mixture(moe) => moe.forward(cx, x),
+        }
+    }
 }
 
 impl Layer {
     fn new(cx: &Context, d: &Decoder, attention: &AttentionConfig, i: usize, dtype: DType) -> Self {
         let p = format!("model.layers.{i}");
         let norm = |name: &str| d.norm(cx, &format!("{p}.{name}"), dtype);
-        let mlp = MLPConfig {
-            hidden: d.hidden_size,
-            inner: d.intermediate_size,
-            bias: d.mlp_bias,
-            fused: d.fused,
-            activation: d.activation,
+        let mlp = match d.layers[i].experts {
+            None => {
+                let config = MLPConfig {
+                    hidden: d.hidden_size,
+                    inner: d.intermediate_size,
+                    bias: d.mlp_bias,
+                    fused: d.fused,
+                    activation: d.activation,
+                };
+                FeedForward::Dense(MLP::new(cx, &format!("{p}.mlp"), &config, dtype))
+            }
+            Some(e) => {
+                let config = SparseMoeConfig {
+                    hidden: d.hidden_size,
+                    inner: e.inner,
+                    experts: e.count,
+                    top_k: e.per_token,
+                    normalize: e.normalize,
+                    activation: d.activation,
+                };
+                FeedForward::Mixture(SparseMoe::new(cx, &format!("{p}.{}", e.name), &config, dtype))
+            }
         };
         Layer {
             input_layernorm: norm("input_layernorm"),
             self_attn: Attention::new(cx, &format!("{p}.self_attn"), attention, dtype),
             post_attention_layernorm: norm("post_attention_layernorm"),
             feedforward: d.sandwich.then(|| (norm("pre_feedforward_layernorm"), norm("post_feedforward_layernorm"))),
-            mlp: MLP::new(cx, &format!("{p}.mlp"), &mlp, dtype),
+            mlp,
         }
     }
 
@@ -257,12 +327,12 @@ impl Layer {
         match &self.feedforward {
             None => {
                 let residual = (x + &y).named("residual");
-                let y = self.mlp.forward(&self.post_attention_layernorm.forward(&residual));
+                let y = self.mlp.forward(cx, &self.post_attention_layernorm.forward(&residual));
                 (&residual + &y).named("hidden")
             }
             Some((before, after)) => {
                 let residual = (x + &self.post_attention_layernorm.forward(&y)).named("residual");
-                let y = self.mlp.forward(&before.forward(&residual));
+                let y = self.mlp.forward(cx, &before.forward(&residual));
                 (&residual + &after.forward(&y)).named("hidden")
             }
         }

@@ -9,7 +9,7 @@ mod reader;
 mod rope;
 
 pub use config::{Architecture, Config};
-pub use decoder::{Decoder, DecoderLayer};
+pub use decoder::{Decoder, DecoderLayer, Experts};
 pub use encoder::{Encoder, Pooling};
 pub use entries::{EntryOptions, trace_model};
 pub use rope::{Rotary, Scaling};

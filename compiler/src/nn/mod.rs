@@ -5,12 +5,14 @@
 mod attention;
 mod linear;
 mod mlp;
+mod moe;
 mod norm;
 mod rope;
 
 pub use attention::{Attention, AttentionConfig};
 pub use linear::{Embedding, Linear, SwitchLinear};
 pub use mlp::{MLP, MLPConfig};
+pub use moe::{SparseMoe, SparseMoeConfig};
 pub use norm::{LayerNorm, RMSNorm};
 pub use rope::RoPE;
 

@@ -37,8 +37,9 @@ impl RMSNorm {
     #[track_caller]
     pub fn forward(&self, x: &Array) -> Array {
         let y = if self.shifted {
-            let factor = self.weight.astype(DType::F32) + 1.0;
-            x.astype(DType::F32).rms_norm(Some(&factor), self.eps).astype(x.dtype())
+            // n + n * weight: the factor itself would be one more value to keep.
+            let n = x.astype(DType::F32).rms_norm(None, self.eps);
+            (&n * self.weight.astype(DType::F32) + &n).astype(x.dtype())
         } else {
             x.rms_norm(Some(&self.weight), self.eps)
         };

@@ -193,9 +193,12 @@ fn emit_kernel<'k>(
     let grid: Vec<(&str, Ix<'k>)> = ["b", "h", "q"].into_iter().zip(grid).collect();
     let mut result = Ok(());
     k.phase("heads", &grid, 1, Subgroup::None, |ix| {
-        let wide = |n: i64| (n + i64::from(e.width) - 1) / i64::from(e.width) * i64::from(e.width);
+        let lanes = i64::from(e.width);
+        let wide = |n: i64| (n + lanes - 1) / lanes * lanes;
+        // The last vector of a part that is no whole number of vectors ends past the part.
+        let past = if splits.iter().any(|s| s % lanes != 0) { lanes } else { 0 };
         let m = Memory {
-            query: k.group("query", p.acc, &[p.rows, wide(p.d)]),
+            query: k.group("query", p.acc, &[p.rows, wide(p.d) + past]),
             scores: k.group("scores", p.acc, &[p.rows, p.chunk]),
             output: k.group("output", p.acc, &[p.rows, wide(p.dv)]),
             most: k.group("most", p.acc, &[p.rows]),

@@ -168,3 +168,25 @@ fn limits_of_no_use_are_refused() {
         assert_eq!(infer(&op, &[&t, &t, &t], &[]).expect_err("refused").id, 113);
     }
 }
+
+/// Rotated queries whose halves are no whole vectors.
+#[test]
+fn of_rotated_queries() {
+    for dtype in super::NARROW {
+        let mut s = Suite::new(&format!("rotated_{dtype}"));
+        let n = s.symbol("S", 1, 9);
+        let (position, at) = s.scalar("position", 0, 28);
+        s.require(c(37) - at - n.clone());
+        for d in [6, 24, 48, 80, 96] {
+            for queries in [c(1), n.clone()] {
+                let q = s.input(dtype, &[c(1), c(2), queries.clone(), c(d)], Fill::Between(-2.0, 2.0));
+                let k = s.input(dtype, &[c(1), c(1), c(37), c(d)], Fill::Between(-2.0, 2.0));
+                let rope = Op::Rope { dims: d as u32, traditional: false, base: 100.0.into(), scale: 1.0.into() };
+                let q = s.op(rope, &[q, position]);
+                let y = s.op(sdpa(d, true, false, true), &[q, k, k, position]);
+                s.check(format!("{d} features, queries {queries}"), y, 8.0);
+            }
+        }
+        s.run(&[&[1, 0], &[1, 28], &[5, 13], &[9, 28]]);
+    }
+}
