@@ -47,6 +47,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
         Command::Generate(a) => generate::run(&a),
+        Command::Chat(a) => generate::chat(&a),
         Command::Perplexity(a) => perplexity::run(&a),
         Command::Run(a) => run::run(&a),
         Command::Dump(a) => dump::run(&a),
