@@ -139,7 +139,7 @@ fn check(f: &Family) {
         for (at, token) in all.iter().enumerate() {
             worst = worst.max(difference(&step(&mut s, "decode", &[*token], at), &e.logits[at]));
         }
-        println!("{name} in {dtype}: {worst:.2e} of {allowed:.2e}, largest logit {largest:.1}");
+        eprintln!("{name} in {dtype}: {worst:.2e} of {allowed:.2e}, largest logit {largest:.1}");
         assert!(worst <= allowed, "{name} in {dtype}: {worst} of {allowed}");
     }
     count(f);
@@ -184,7 +184,7 @@ fn count(f: &Family) {
     };
     let Architecture::Decoder(d) = &config.architecture else { panic!("{} is a decoder", f.folder) };
     let (layers, found) = (d.layers.len(), (launches("prefill"), launches("decode")));
-    println!("{}: {found:?} launches for {layers} layers", f.folder);
+    eprintln!("{}: {found:?} launches for {layers} layers", f.folder);
     assert_eq!(found, f.launches, "{}: launches of prefill and decode for {layers} layers", f.folder);
 }
 
@@ -241,7 +241,7 @@ fn bert_embeds_texts_of_any_length() {
             assert!(error <= 2e-6, "{n} tokens, {which}: {error}");
         }
         if pooling == Pooling::Mean {
-            println!("bert: {} launches for 2 layers", c.scheduled.plan.entries[0].launches.len());
+            eprintln!("bert: {} launches for 2 layers", c.scheduled.plan.entries[0].launches.len());
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Command {
     Generate(Generate),
     /// Mean negative log-likelihood of a text.
     Perplexity(Perplexity),
+    /// Turn texts into vectors.
+    Embed(Embed),
     /// Run one entry on .npy files.
     Run(Run),
     /// Print a stage of the compilation.
@@ -181,6 +183,29 @@ pub struct Perplexity {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc embed`.
+#[derive(Args, Debug)]
+pub struct Embed {
+    /// The model: an encoder.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// A text; may be given more than once.
+    #[arg(long)]
+    pub text: Vec<String>,
+    /// A file of texts, one a line; empty lines are skipped.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Cut a text that is longer than the context instead of refusing it.
+    #[arg(long)]
+    pub truncate: bool,
+    /// Write a .npy file, f32 with a row for each text, instead of JSON on standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `mlxc run`.

@@ -3,6 +3,7 @@
 pub mod args;
 mod build;
 mod dump;
+mod embed;
 mod explain;
 mod generate;
 mod perplexity;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Inspect(a) => build::inspect(&a),
         Command::Generate(a) => generate::run(&a),
         Command::Perplexity(a) => perplexity::run(&a),
+        Command::Embed(a) => embed::run(&a),
         Command::Run(a) => run::run(&a),
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),

@@ -77,9 +77,8 @@ impl Array {
         };
         let mut lead = self.shape();
         lead.pop();
-        let with = |tail: &[i64]| -> Vec<Dim> {
-            lead.iter().cloned().chain(tail.iter().map(|n| Dim::from(*n))).collect()
-        };
+        let with =
+            |tail: &[i64]| -> Vec<Dim> { lead.iter().cloned().chain(tail.iter().map(|n| Dim::from(*n))).collect() };
         let x = self.astype(DType::F32).reshape(with(&[k / group, group]));
         let (lo, hi) = (x.min(-1, true), x.max(-1, true));
         let most = f64::from((1u32 << scheme.bits()) - 1);
