@@ -103,3 +103,31 @@ fn other_products() {
     s.check("made at run time".to_string(), y, 8.0);
     s.run(&[&[1], &[9]]);
 }
+
+/// Rows through matrices chosen by index, dense and quantised.
+#[test]
+fn gathered_matrices() {
+    for dtype in [DType::F32, DType::BF16] {
+        let mut s = Suite::new(&format!("gathered_{dtype}"));
+        let rows = s.symbol("P", 0, 12);
+        for scheme in [None, Scheme::affine(4, 64), Scheme::affine(3, 32), Scheme::affine(8, 64)] {
+            let (experts, n, k) = (5, 37, 128);
+            let w = match scheme {
+                None => s.weight(dtype, &[experts, n, k], Fill::Small),
+                Some(scheme) => {
+                    let flat = weight(&mut s, scheme, experts * n, k, dtype);
+                    let values = s.op(Op::Dequantize { scheme, dtype }, &flat);
+                    s.op(Op::Reshape { shape: sizes(&[experts, n, k]) }, &[values])
+                }
+            };
+            for m in [c(1), rows.clone()] {
+                let at = s.input(DType::I32, std::slice::from_ref(&m), Fill::Between(0.0, 4.0));
+                let picked = s.op(Op::Gather { axis: 0 }, &[w, at]);
+                let x = s.input(dtype, &[m.clone(), c(1), c(k)], Fill::Small);
+                let y = s.op(PRODUCT, &[x, picked]);
+                s.check(format!("{m} rows, {scheme:?}"), y, 8.0);
+            }
+        }
+        s.run(&[&[0], &[1], &[11]]);
+    }
+}
