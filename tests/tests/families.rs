@@ -76,7 +76,7 @@ fn expected(name: &str) -> Expected {
 }
 
 fn compiled(name: &str, dtype: DType, chunk: i64, context: i64) -> Compiled {
-    let module = trace_model(&config(name), EntryOptions { dtype, chunk, context }, &Quantization::default());
+    let module = trace_model(&config(name), EntryOptions::new(dtype, chunk, context), &Quantization::default());
     let module = module.unwrap_or_else(|e| panic!("{name}: {e}"));
     let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
     compile(&module, &options).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -139,7 +139,7 @@ fn check(f: &Family) {
         for (at, token) in all.iter().enumerate() {
             worst = worst.max(difference(&step(&mut s, "decode", &[*token], at), &e.logits[at]));
         }
-        println!("{name} in {dtype}: {worst:.2e} of {allowed:.2e}, largest logit {largest:.1}");
+        eprintln!("{name} in {dtype}: {worst:.2e} of {allowed:.2e}, largest logit {largest:.1}");
         assert!(worst <= allowed, "{name} in {dtype}: {worst} of {allowed}");
     }
     count(f);
@@ -174,7 +174,7 @@ fn widened(name: &str) -> Config {
 fn count(f: &Family) {
     let config = widened(f.folder);
     let module =
-        trace_model(&config, EntryOptions { dtype: DType::BF16, chunk: 512, context: 2048 }, &Quantization::default());
+        trace_model(&config, EntryOptions::new(DType::BF16, 512, 2048), &Quantization::default());
     let module = module.unwrap_or_else(|e| panic!("{}: {e}", f.folder));
     let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
     let c = compile(&module, &options).unwrap_or_else(|e| panic!("{}: {e}", f.folder));
@@ -184,7 +184,7 @@ fn count(f: &Family) {
     };
     let Architecture::Decoder(d) = &config.architecture else { panic!("{} is a decoder", f.folder) };
     let (layers, found) = (d.layers.len(), (launches("prefill"), launches("decode")));
-    println!("{}: {found:?} launches for {layers} layers", f.folder);
+    eprintln!("{}: {found:?} launches for {layers} layers", f.folder);
     assert_eq!(found, f.launches, "{}: launches of prefill and decode for {layers} layers", f.folder);
 }
 
@@ -221,7 +221,7 @@ fn bert_embeds_texts_of_any_length() {
         if let Architecture::Encoder(e) = &mut config.architecture {
             e.pooling = pooling;
         }
-        let options = EntryOptions { dtype: DType::F32, chunk: 1, context: 30 };
+        let options = EntryOptions::new(DType::F32, 1, 30);
         let module = trace_model(&config, options, &Quantization::default()).unwrap_or_else(|e| panic!("{e}"));
         let host = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
         let c = compile(&module, &host).unwrap_or_else(|e| panic!("{e}"));
@@ -241,7 +241,7 @@ fn bert_embeds_texts_of_any_length() {
             assert!(error <= 2e-6, "{n} tokens, {which}: {error}");
         }
         if pooling == Pooling::Mean {
-            println!("bert: {} launches for 2 layers", c.scheduled.plan.entries[0].launches.len());
+            eprintln!("bert: {} launches for 2 layers", c.scheduled.plan.entries[0].launches.len());
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Command {
     Chat(Chat),
     /// Mean negative log-likelihood of a text.
     Perplexity(Perplexity),
+    /// Turn texts into vectors.
+    Embed(Embed),
     /// Run one entry on .npy files.
     Run(Run),
     /// Print a stage of the compilation.
@@ -67,6 +69,9 @@ pub struct BuildArgs {
     /// fits decides.
     #[arg(long, value_name = "PATTERN=SCHEME", value_parser = layer_scheme)]
     pub quantize_layer: Vec<(String, Option<Scheme>)>,
+    /// Keep keys and values in codes of so many bits (8), with a scale and a bias for each token and head.
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(8..=8))]
+    pub kv_bits: Option<u8>,
     /// Random weights from a seed; config.json is all that is read.
     #[arg(long, value_name = "SEED")]
     pub random_weights: Option<u64>,
@@ -263,6 +268,29 @@ pub struct Perplexity {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc embed`.
+#[derive(Args, Debug)]
+pub struct Embed {
+    /// The model: an encoder.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// A text; may be given more than once.
+    #[arg(long)]
+    pub text: Vec<String>,
+    /// A file of texts, one a line; empty lines are skipped.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Cut a text that is longer than the context instead of refusing it.
+    #[arg(long)]
+    pub truncate: bool,
+    /// Write a .npy file, f32 with a row for each text, instead of JSON on standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `mlxc run`.

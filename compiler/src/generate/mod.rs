@@ -181,7 +181,7 @@ fn logits(t: &Tensor) -> Result<&[f32], Diagnostic> {
     t.as_slice::<f32>().map_err(runtime_error)
 }
 
-fn text_error(e: TextError) -> Diagnostic {
+pub(crate) fn text_error(e: TextError) -> Diagnostic {
     let id = e.id().trim_start_matches("MLXC").parse().unwrap_or(750);
     Diagnostic::new(id, e.to_string())
 }

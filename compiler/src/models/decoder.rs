@@ -274,7 +274,7 @@ struct Layer {
 
 enum FeedForward {
     Dense(MLP),
-    Mixture(SparseMoe),
+    Mixture(Box<SparseMoe>),
 }
 
 impl FeedForward {
@@ -310,7 +310,7 @@ impl Layer {
                     normalize: e.normalize,
                     activation: d.activation,
                 };
-                FeedForward::Mixture(SparseMoe::new(cx, &format!("{p}.{}", e.name), &config, dtype))
+                FeedForward::Mixture(Box::new(SparseMoe::new(cx, &format!("{p}.{}", e.name), &config, dtype)))
             }
         };
         Layer {

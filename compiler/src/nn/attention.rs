@@ -1,7 +1,9 @@
 //! Self-attention over a key-value state.
 
+use super::joined::Joined;
 use super::{Linear, RMSNorm, RoPE};
-use crate::trace::{Array, Context, Scoring, State};
+use super::cache::Cache;
+use crate::trace::{Array, Context, Scoring};
 use mlxc_ir::DType;
 
 /// Sizes of an attention layer.
@@ -62,39 +64,23 @@ impl AttentionConfig {
 /// Self-attention with grouped queries, rotary positions and a key-value state.
 #[derive(Clone)]
 pub struct Attention {
-    projections: Projections,
+    projections: Joined,
     norms: Option<(RMSNorm, RMSNorm)>,
     o_proj: Linear,
-    keys: State,
-    values: State,
+    keys: Cache,
+    values: Cache,
     config: AttentionConfig,
-}
-
-#[derive(Clone)]
-enum Projections {
-    Apart { q_proj: Linear, k_proj: Linear, v_proj: Linear },
-    Fused { qkv_proj: Linear },
 }
 
 impl Attention {
     /// Declares `prefix.{q,k,v,o}_proj` (or `prefix.{qkv,o}_proj`), `prefix.{q,k}_norm` where heads are normed, and the
-    /// states `prefix.keys` and `prefix.values`.
+    /// states `prefix.keys` and `prefix.values` (8-bit codes, where the module asks for them).
     #[track_caller]
     pub fn new(cx: &Context, prefix: &str, config: &AttentionConfig, dtype: DType) -> Self {
         let c = config;
-        let linear = |name: &str, inputs: i64, outputs: i64, bias: bool| {
-            Linear::new(cx, &format!("{prefix}.{name}"), inputs, outputs, bias, dtype)
-        };
         let (queries, shared) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let projections = if c.fused {
-            Projections::Fused { qkv_proj: linear("qkv_proj", c.hidden, queries + 2 * shared, c.qkv_bias) }
-        } else {
-            Projections::Apart {
-                q_proj: linear("q_proj", c.hidden, queries, c.qkv_bias),
-                k_proj: linear("k_proj", c.hidden, shared, c.qkv_bias),
-                v_proj: linear("v_proj", c.hidden, shared, c.qkv_bias),
-            }
-        };
+        let parts = [("q_proj", queries), ("k_proj", shared), ("v_proj", shared)];
+        let fused = c.fused.then_some("qkv_proj");
         let norms = c.qk_norm.map(|eps| {
             let norm = |name: &str| {
                 let norm = RMSNorm::new(cx, &format!("{prefix}.{name}"), c.head_dim, eps, dtype);
@@ -104,11 +90,11 @@ impl Attention {
         });
         let cache = [1, c.kv_heads, c.capacity, c.head_dim];
         Attention {
-            projections,
+            projections: Joined::new(cx, prefix, &parts, fused, c.hidden, c.qkv_bias, dtype),
             norms,
-            o_proj: linear("o_proj", queries, c.hidden, c.output_bias),
-            keys: cx.state(&format!("{prefix}.keys"), dtype, cache),
-            values: cx.state(&format!("{prefix}.values"), dtype, cache),
+            o_proj: Linear::new(cx, &format!("{prefix}.o_proj"), queries, c.hidden, c.output_bias, dtype),
+            keys: Cache::new(cx, &format!("{prefix}.keys"), dtype, cache),
+            values: Cache::new(cx, &format!("{prefix}.values"), dtype, cache),
             config: config.clone(),
         }
     }
@@ -118,25 +104,17 @@ impl Attention {
     pub fn forward(&self, cx: &Context, x: &Array, position: &Array) -> Array {
         let c = &self.config;
         let s = x.dim(0);
-        let (queries, shared) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let (q, k, v) = match &self.projections {
-            Projections::Apart { q_proj, k_proj, v_proj } => (q_proj.forward(x), k_proj.forward(x), v_proj.forward(x)),
-            Projections::Fused { qkv_proj } => {
-                let all = qkv_proj.forward(x);
-                let part = |from: i64, n: i64| all.slice(-1, from, from + n);
-                (part(0, queries), part(queries, shared), part(queries + shared, shared))
-            }
-        };
-        let heads = |y: Array, n: i64| y.reshape((1, &s, n, c.head_dim));
-        let (mut q, mut k, v) = (heads(q, c.heads), heads(k, c.kv_heads), heads(v, c.kv_heads));
+        let parts = self.projections.forward(x);
+        let heads = |i: usize, n: i64| parts[i].reshape((1, &s, n, c.head_dim));
+        let (mut q, mut k, v) = (heads(0, c.heads), heads(1, c.kv_heads), heads(2, c.kv_heads));
         if let Some((q_norm, k_norm)) = &self.norms {
             (q, k) = (q_norm.forward(&q), k_norm.forward(&k));
         }
         let [q, k, v] = [q, k, v].map(|y| y.transpose([0, 2, 1, 3]));
         let q = c.rope.forward(cx, &q, position).named("queries");
         let k = c.rope.forward(cx, &k, position);
-        let k = self.keys.update(&k, position, 2).named("keys");
-        let v = self.values.update(&v, position, 2).named("values");
+        let k = self.keys.update(&k, position).named("keys");
+        let v = self.values.update(&v, position).named("values");
         let how = Scoring {
             scale: c.scale,
             causal: true,
@@ -146,7 +124,7 @@ impl Attention {
             softcap: c.softcap,
         };
         let y = q.scaled_dot_product_attention(&k, &v, &how);
-        let y = y.transpose([0, 2, 1, 3]).reshape((&s, queries)).named("attention");
+        let y = y.transpose([0, 2, 1, 3]).reshape((&s, c.heads * c.head_dim)).named("attention");
         self.o_proj.forward(&y)
     }
 }
