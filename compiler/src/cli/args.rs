@@ -25,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Compile a model into one package.
     Compile(Compile),
+    /// Measure steps and kernels beside the machine's limits.
+    Bench(Bench),
     /// Write a checkpoint anew, quantised or in another dtype, to a folder other tools read.
     Convert(Convert),
     /// Write text.
@@ -116,6 +118,32 @@ pub struct Compile {
     #[arg(long)]
     pub strip: bool,
     /// Print a report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc bench`.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Tokens of the prompt; 0 for none.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub prefill: usize,
+    /// Decode steps after it.
+    #[arg(long, value_name = "STEPS", default_value_t = 32)]
+    pub decode: usize,
+    /// Copy the weights to huge pages instead of reading the package's mapping.
+    #[arg(long)]
+    pub copied: bool,
+    /// Repetitions of the prompt, or of each entry of a package that writes no text.
+    #[arg(long, default_value_t = 5)]
+    pub repeat: usize,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Only here are diagnostics rendered.
 
 pub mod args;
+mod bench;
 mod build;
 mod convert;
 mod dump;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
+        Command::Bench(a) => bench::run(&a),
         Command::Convert(a) => convert::run(&a),
         Command::Generate(a) => generate::run(&a),
         Command::Chat(a) => generate::chat(&a),
