@@ -18,6 +18,10 @@ pub struct Cli {
     /// Say what is being done; twice for more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Say what is being done, with the time since the start: a level (`info`: stages; `debug`: each function and kernel) or a
+    /// filter such as `mlxc_passes=debug`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 /// The subcommands.
@@ -47,6 +51,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Compare compiled code with the interpreter.
     Verify(Verify),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+    /// Print the manual page, or write all pages to a folder.
+    Man(Man),
 }
 
 /// Options of every command that may compile.
@@ -406,6 +414,21 @@ pub struct Inspect {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `mlxc man`.
+#[derive(Args, Debug)]
+pub struct Man {
+    /// A folder for the pages of all commands.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
 }
 
 /// `mlxc verify`.
