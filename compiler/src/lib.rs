@@ -21,6 +21,6 @@ pub use error::Errors;
 pub use executable::Executable;
 pub use mlxc_ir::graph::{Activation, Module};
 pub use mlxc_ir::{DType, Diagnostic, Location, QuantMode, Scheme};
-pub use quantization::Quantization;
 pub use pipeline::{Options, compile};
+pub use quantization::Quantization;
 pub use trace::{Array, Context, trace, trace_module};

@@ -32,9 +32,8 @@ impl Quantization {
     /// # Errors
     /// `MLXC0940` a pattern that is none.
     pub fn with_rule(mut self, pattern: &str, scheme: Option<Scheme>) -> Result<Self, Diagnostic> {
-        let glob = Glob::new(pattern).map_err(|e| {
-            Diagnostic::new(940, "a pattern of layer names cannot be read").found(e.to_string())
-        })?;
+        let glob = Glob::new(pattern)
+            .map_err(|e| Diagnostic::new(940, "a pattern of layer names cannot be read").found(e.to_string()))?;
         self.rules.push((glob.compile_matcher(), scheme));
         Ok(self)
     }
@@ -66,9 +65,10 @@ impl Quantization {
         let scheme = |key: &str, m: &Map<String, Value>| {
             let mode = match m.get("mode") {
                 None => QuantMode::Affine,
-                Some(v) => {
-                    v.as_str().and_then(QuantMode::from_name).ok_or_else(|| wrong(key, Value::from(m.clone()).to_string()))?
-                }
+                Some(v) => v
+                    .as_str()
+                    .and_then(QuantMode::from_name)
+                    .ok_or_else(|| wrong(key, Value::from(m.clone()).to_string()))?,
             };
             let usual = Scheme::default_of(mode);
             let number = |k: &str, or: u32| m.get(k).map_or(Some(u64::from(or)), Value::as_u64);
@@ -215,7 +215,8 @@ impl<W: Weights> Weights for Quantizing<W> {
                 _ => last * i64::from(s.group()),
             };
             let quantized = part != "weight" || ty.dtype == DType::U32;
-            let scheme = self.quantization.default.into_iter().chain(self.quantization.rules.iter().filter_map(|(_, s)| *s));
+            let scheme =
+                self.quantization.default.into_iter().chain(self.quantization.rules.iter().filter_map(|(_, s)| *s));
             let mut fits = scheme.filter(|s| quantized && self.quantization.scheme(layer, inputs(*s)) == Some(*s));
             fits.next().map(|s| (layer, part, s, inputs(s)))
         });
@@ -302,7 +303,8 @@ mod tests {
 
     #[test]
     fn written_configs_read_back() {
-        let layers = [("a".to_string(), Some(scheme("4,64"))), ("b".to_string(), Some(scheme("mxfp4"))), ("c".into(), None)];
+        let layers =
+            [("a".to_string(), Some(scheme("4,64"))), ("b".to_string(), Some(scheme("mxfp4"))), ("c".into(), None)];
         let q = Quantization::uniform(scheme("4,64"));
         let config = q.config(&layers);
         let names = ["a.scales", "b.scales", "c.weight"];
@@ -317,7 +319,8 @@ mod tests {
         let values: Vec<u8> = (0..4 * 64).flat_map(|i| ((i * 7 % 31) as f32 - 9.0).to_le_bytes()).collect();
         let dense = BTreeMap::from([("l.weight".to_string(), values)]);
         let q = Quantizing::new(dense, DType::F32, Quantization::uniform(scheme("4,64")));
-        let read = |name: &str, dtype, last| q.read(name, &TensorType::constant(dtype, &[4, last])).unwrap().into_owned();
+        let read =
+            |name: &str, dtype, last| q.read(name, &TensorType::constant(dtype, &[4, last])).unwrap().into_owned();
         let late = read("l.scales", DType::F32, 1);
         assert_eq!(read("l.weight", DType::U32, 8).len(), 4 * 8 * 4);
         assert_eq!(read("l.scales", DType::F32, 1), late);

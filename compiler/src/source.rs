@@ -36,6 +36,9 @@ pub struct Build {
     pub quantize: Option<Scheme>,
     /// Schemes of layers by pattern, none for dense; the last that fits decides.
     pub quantize_layers: Vec<(String, Option<Scheme>)>,
+    /// Bits of an element of the key-value state: 8 keeps codes with a scale and a bias for each token and head; the model's
+    /// dtype unless given.
+    pub kv_bits: Option<u8>,
     /// Seed of random weights, instead of the checkpoint's.
     pub random_weights: Option<u64>,
     /// Numerics.
@@ -63,6 +66,7 @@ impl Build {
             prefill_chunk: 512,
             quantize: None,
             quantize_layers: Vec::new(),
+            kv_bits: None,
             random_weights: None,
             level: Level::Strict,
             fuse: true,
@@ -142,7 +146,8 @@ impl Build {
         if self.model.is_dir() {
             let d = self.described()?;
             let context = self.context.unwrap_or_else(|| d.config.max_position_embeddings.min(4096));
-            let options = EntryOptions { dtype: d.dtype, chunk: self.prefill_chunk, context };
+            let coded_states = self.kv_bits == Some(8);
+            let options = EntryOptions { dtype: d.dtype, chunk: self.prefill_chunk, context, coded_states };
             return trace_model(&d.config, options, &d.quantization);
         }
         if self.model.extension().is_some_and(|e| e == "graph") {

@@ -185,8 +185,7 @@ impl FromStr for Scheme {
 }
 
 /// Values of the E2M1 codes.
-const E2M1: [f32; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 /// The value of an E4M3 code; the NaN pattern reads as 480, as in MLX.
 pub fn from_e4m3(code: u8) -> f32 {

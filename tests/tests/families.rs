@@ -79,7 +79,7 @@ fn expected(name: &str) -> Expected {
 }
 
 fn compiled(name: &str, dtype: DType, chunk: i64, context: i64) -> Compiled {
-    let module = trace_model(&config(name), EntryOptions { dtype, chunk, context }, &Quantization::default());
+    let module = trace_model(&config(name), EntryOptions::new(dtype, chunk, context), &Quantization::default());
     let module = module.unwrap_or_else(|e| panic!("{name}: {e}"));
     let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
     compile(&module, &options).unwrap_or_else(|e| panic!("{name}: {e}"))
@@ -177,7 +177,7 @@ fn widened(name: &str) -> Config {
 fn count(f: &Family) {
     let config = widened(f.folder);
     let module =
-        trace_model(&config, EntryOptions { dtype: DType::BF16, chunk: 512, context: 2048 }, &Quantization::default());
+        trace_model(&config, EntryOptions::new(DType::BF16, 512, 2048), &Quantization::default());
     let module = module.unwrap_or_else(|e| panic!("{}: {e}", f.folder));
     let options = Options::for_target(TARGET).unwrap_or_else(|e| panic!("{e}"));
     let c = compile(&module, &options).unwrap_or_else(|e| panic!("{}: {e}", f.folder));
@@ -235,7 +235,7 @@ fn bert_embeds_texts_of_any_length() {
         if let Architecture::Encoder(e) = &mut config.architecture {
             e.pooling = pooling;
         }
-        let options = EntryOptions { dtype: DType::F32, chunk: 1, context: 30 };
+        let options = EntryOptions::new(DType::F32, 1, 30);
         let module = trace_model(&config, options, &Quantization::default()).unwrap_or_else(|e| panic!("{e}"));
         let host = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
         let c = compile(&module, &host).unwrap_or_else(|e| panic!("{e}"));

@@ -24,7 +24,7 @@ fn expected() -> Value {
 }
 
 fn module(dtype: DType, chunk: i64) -> Module {
-    trace_model(&config(), EntryOptions { dtype, chunk, context: 512 }, &Quantization::default())
+    trace_model(&config(), EntryOptions::new(dtype, chunk, 512), &Quantization::default())
         .unwrap_or_else(|e| panic!("{e}"))
 }
 

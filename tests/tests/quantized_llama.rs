@@ -78,7 +78,8 @@ fn layers_by_name() {
     assert_eq!(again.trace().expect_err("quantised already").0[0].id, 942);
     let mut mixed = Build::new(fixture("kjv-llama"));
     mixed.quantize = Some("4,64".parse().expect("a scheme"));
-    mixed.quantize_layers = vec![("*down_proj".into(), None), ("*embed*".into(), Some("8,64".parse().expect("a scheme")))];
+    mixed.quantize_layers =
+        vec![("*down_proj".into(), None), ("*embed*".into(), Some("8,64".parse().expect("a scheme")))];
     let module = mixed.trace().unwrap_or_else(|e| panic!("{e}"));
     let words = |name: &str| {
         let w = module.weights.iter().find(|w| &*w.name == name).unwrap_or_else(|| panic!("{name}"));

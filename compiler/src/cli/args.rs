@@ -27,6 +27,8 @@ pub enum Command {
     Compile(Compile),
     /// Write text.
     Generate(Generate),
+    /// Talk with a model: a message a line, `/reset` begins anew, `/exit` ends.
+    Chat(Chat),
     /// Mean negative log-likelihood of a text.
     Perplexity(Perplexity),
     /// Turn texts into vectors.
@@ -67,6 +69,9 @@ pub struct BuildArgs {
     /// fits decides.
     #[arg(long, value_name = "PATTERN=SCHEME", value_parser = layer_scheme)]
     pub quantize_layer: Vec<(String, Option<Scheme>)>,
+    /// Keep keys and values in codes of so many bits (8), with a scale and a bias for each token and head.
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(8..=8))]
+    pub kv_bits: Option<u8>,
     /// Random weights from a seed; config.json is all that is read.
     #[arg(long, value_name = "SEED")]
     pub random_weights: Option<u64>,
@@ -124,24 +129,9 @@ pub struct RunArgs {
     pub threads: Option<usize>,
 }
 
-/// `mlxc generate`.
-#[derive(Args, Debug)]
-pub struct Generate {
-    /// The model.
-    #[command(flatten)]
-    pub build: BuildArgs,
-    /// Where to run.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Text to continue, as it is.
-    #[arg(long)]
-    pub prompt: String,
-    /// Put the prompt through the model's chat template.
-    #[arg(long)]
-    pub chat: bool,
-    /// Tokens to write, at most.
-    #[arg(long, default_value_t = 128)]
-    pub max_tokens: usize,
+/// How tokens are chosen.
+#[derive(Args, Debug, Clone)]
+pub struct SamplingArgs {
     /// 0 takes the likeliest token; higher is freer.
     #[arg(long, default_value_t = 0.0)]
     pub temperature: f32,
@@ -154,15 +144,110 @@ pub struct Generate {
     /// Drop tokens less likely than this share of the likeliest.
     #[arg(long, default_value_t = 0.0)]
     pub min_p: f32,
+    /// How often to leave out all top choices but the least likely of them (XTC).
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
+    pub xtc_probability: f32,
+    /// Probability from which on a token is a top choice.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.1)]
+    pub xtc_threshold: f32,
+    /// Divide positive logits of seen tokens by this, multiply negative ones; 1 changes nothing.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// Subtract this from the logits of seen tokens.
+    #[arg(long, value_name = "LOGIT", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub presence_penalty: f32,
+    /// Subtract this from the logits of seen tokens for each time they were seen.
+    #[arg(long, value_name = "LOGIT", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub frequency_penalty: f32,
+    /// Tokens of the past the penalties look at; 0 for all.
+    #[arg(long, value_name = "TOKENS", default_value_t = 64)]
+    pub penalty_context: usize,
+    /// Add to the logit of a token: ID=LOGIT, with -inf to forbid it.
+    #[arg(long, value_name = "ID=LOGIT", value_parser = bias, allow_hyphen_values = true)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// End the text before this string; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
     /// Seed of the sampler.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Tokens to write, at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
     /// Go on past the end-of-text token.
     #[arg(long)]
     pub ignore_eos: bool,
+}
+
+/// A draft model and a prompt cache.
+#[derive(Args, Debug, Clone)]
+pub struct SpeedArgs {
+    /// A small model of the same tokenizer that proposes tokens for the model to check.
+    #[arg(long, value_name = "MODEL")]
+    pub draft_model: Option<PathBuf>,
+    /// Tokens the draft model proposes at a time.
+    #[arg(long, value_name = "TOKENS", default_value_t = 4)]
+    pub draft_tokens: usize,
+    /// Begin with the keys and values of a prompt that was processed before.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_cache: Option<PathBuf>,
+    /// Write the keys and values of all tokens processed, for --prompt-cache.
+    #[arg(long, value_name = "FILE")]
+    pub save_prompt_cache: Option<PathBuf>,
+}
+
+/// `mlxc generate`.
+#[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "prompt_file", "prompts"])))]
+pub struct Generate {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Text to continue, as it is; `-` reads it from standard input.
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// A file with the text to continue.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// A file of prompts, one a line: plain text, or JSON objects with `prompt` (and `max_tokens`, if wanted). Results are
+    /// JSON, one a line, in the order of the prompts.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Put the prompt through the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// What makes it faster.
+    #[command(flatten)]
+    pub speed: SpeedArgs,
     /// Print one JSON object at the end instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc chat`.
+#[derive(Args, Debug)]
+pub struct Chat {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What the model is told first.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// What makes it faster.
+    #[command(flatten)]
+    pub speed: SpeedArgs,
 }
 
 /// `mlxc perplexity`.
@@ -320,4 +405,11 @@ fn layer_scheme(text: &str) -> Result<(String, Option<Scheme>), String> {
     let (pattern, scheme) = text.split_once('=').ok_or("expected PATTERN=SCHEME")?;
     let scheme = if scheme == "none" { None } else { Some(scheme.parse().map_err(|e| format!("{e}"))?) };
     Ok((pattern.into(), scheme))
+}
+
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, logit) = text.split_once('=').ok_or("expected ID=LOGIT")?;
+    let id = id.parse().map_err(|_| format!("`{id}` is no token id"))?;
+    let logit = logit.parse().map_err(|_| format!("`{logit}` is no number"))?;
+    Ok((id, logit))
 }

@@ -48,6 +48,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
         Command::Generate(a) => generate::run(&a),
+        Command::Chat(a) => generate::chat(&a),
         Command::Perplexity(a) => perplexity::run(&a),
         Command::Embed(a) => embed::run(&a),
         Command::Run(a) => run::run(&a),
@@ -78,6 +79,7 @@ impl BuildArgs {
             prefill_chunk: self.prefill_chunk,
             quantize: self.quantize,
             quantize_layers: self.quantize_layer.clone(),
+            kv_bits: self.kv_bits,
             random_weights: self.random_weights,
             level: match self.numerics {
                 LevelArg::Exact => Level::Exact,

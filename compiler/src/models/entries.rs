@@ -16,6 +16,15 @@ pub struct EntryOptions {
     pub chunk: i64,
     /// Tokens the key-value state holds; of an encoder, tokens of a text, at most.
     pub context: i64,
+    /// Keep keys and values in 8-bit codes.
+    pub coded_states: bool,
+}
+
+impl EntryOptions {
+    /// Keys and values in the model's dtype.
+    pub fn new(dtype: DType, chunk: i64, context: i64) -> Self {
+        EntryOptions { dtype, chunk, context, coded_states: false }
+    }
 }
 
 /// Traces the entries of a model; `quantization` says which layers have quantised weights.
@@ -39,6 +48,9 @@ pub fn trace_model(config: &Config, options: EntryOptions, quantization: &Quanti
     let mut outcome = Ok(());
     let module = trace_module(|m| {
         m.quantize(quantization);
+        if options.coded_states {
+            m.code_states();
+        }
         outcome = match &config.architecture {
             Architecture::Decoder(d) => d.trace(m, options),
             Architecture::Encoder(e) => e.trace(m, options),

@@ -2,7 +2,8 @@
 
 use super::joined::Joined;
 use super::{Linear, RMSNorm, RoPE};
-use crate::trace::{Array, Context, Scoring, State};
+use super::cache::Cache;
+use crate::trace::{Array, Context, Scoring};
 use mlxc_ir::DType;
 
 /// Sizes of an attention layer.
@@ -66,14 +67,14 @@ pub struct Attention {
     projections: Joined,
     norms: Option<(RMSNorm, RMSNorm)>,
     o_proj: Linear,
-    keys: State,
-    values: State,
+    keys: Cache,
+    values: Cache,
     config: AttentionConfig,
 }
 
 impl Attention {
     /// Declares `prefix.{q,k,v,o}_proj` (or `prefix.{qkv,o}_proj`), `prefix.{q,k}_norm` where heads are normed, and the
-    /// states `prefix.keys` and `prefix.values`.
+    /// states `prefix.keys` and `prefix.values` (8-bit codes, where the module asks for them).
     #[track_caller]
     pub fn new(cx: &Context, prefix: &str, config: &AttentionConfig, dtype: DType) -> Self {
         let c = config;
@@ -92,8 +93,8 @@ impl Attention {
             projections: Joined::new(cx, prefix, &parts, fused, c.hidden, c.qkv_bias, dtype),
             norms,
             o_proj: Linear::new(cx, &format!("{prefix}.o_proj"), queries, c.hidden, c.output_bias, dtype),
-            keys: cx.state(&format!("{prefix}.keys"), dtype, cache),
-            values: cx.state(&format!("{prefix}.values"), dtype, cache),
+            keys: Cache::new(cx, &format!("{prefix}.keys"), dtype, cache),
+            values: Cache::new(cx, &format!("{prefix}.values"), dtype, cache),
             config: config.clone(),
         }
     }
@@ -112,8 +113,8 @@ impl Attention {
         let [q, k, v] = [q, k, v].map(|y| y.transpose([0, 2, 1, 3]));
         let q = c.rope.forward(cx, &q, position).named("queries");
         let k = c.rope.forward(cx, &k, position);
-        let k = self.keys.update(&k, position, 2).named("keys");
-        let v = self.values.update(&v, position, 2).named("values");
+        let k = self.keys.update(&k, position).named("keys");
+        let v = self.values.update(&v, position).named("values");
         let how = Scoring {
             scale: c.scale,
             causal: true,

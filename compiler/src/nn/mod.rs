@@ -3,6 +3,7 @@
 //! A layer is a handful of handles: making one declares its weights under a prefix, calling it traces its arithmetic.
 
 mod attention;
+mod cache;
 mod joined;
 mod linear;
 mod mlp;

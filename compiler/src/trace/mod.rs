@@ -73,6 +73,7 @@ struct Shared {
     module: Module,
     errors: Vec<Diagnostic>,
     quantization: Quantization,
+    code_states: bool,
 }
 
 /// Collects the entries of one module.
@@ -84,6 +85,11 @@ impl ModuleTracer {
     /// Says which layers of the entries traced from here on have quantised weights.
     pub fn quantize(&self, quantization: &Quantization) {
         self.shared.borrow_mut().quantization = quantization.clone();
+    }
+
+    /// Lets layers keep their key-value states in 8-bit codes, in the entries traced from here on.
+    pub fn code_states(&self) {
+        self.shared.borrow_mut().code_states = true;
     }
 
     /// Traces one entry. Weights and states of one name are one, whichever entry declares them.
@@ -309,6 +315,11 @@ impl Context {
     pub(crate) fn quantized(&self, prefix: &str, inputs: i64) -> Option<(Scheme, Option<DType>)> {
         let shared = self.inner.shared.borrow();
         shared.quantization.scheme(prefix, inputs).map(|s| (s, shared.quantization.scale_dtype()))
+    }
+
+    /// True if key-value states are to be kept in 8-bit codes.
+    pub(crate) fn codes_states(&self) -> bool {
+        self.inner.shared.borrow().code_states
     }
 
     /// A state: zero at first, kept from step to step, updated in place.

@@ -93,7 +93,8 @@ impl<'k> Emitter<'k, '_> {
         let at = place(group);
         let scales = self.emit(node.inputs[1], &at)?;
         let scales = if scheme.has_biases() { scales } else { scale(scheme, scales) };
-        let wide = |x: Val<'k>| if value.ty().lanes() > 1 && x.ty().lanes() == 1 { x.splat(value.ty().lanes()) } else { x };
+        let wide =
+            |x: Val<'k>| if value.ty().lanes() > 1 && x.ty().lanes() == 1 { x.splat(value.ty().lanes()) } else { x };
         let (value, scales) = (value.cast(acc), wide(scales.cast(acc)));
         let out = match node.inputs.get(2) {
             Some(biases) => {
@@ -153,7 +154,8 @@ impl<'k> Emitter<'k, '_> {
         let mut at = coords[..n - 1].to_vec();
         at.push(word);
         let loaded = self.load_run(words, &at, count)?;
-        let spread = if count == 1 { loaded.splat(self.width) } else { loaded.shuffle(self.width, |l| l.div(per_word)) };
+        let spread =
+            if count == 1 { loaded.splat(self.width) } else { loaded.shuffle(self.width, |l| l.div(per_word)) };
         let shifts = self.k.table(Type::vector(DType::U32, self.width), |l| l.rem(per_word) * bits);
         Ok(Some((spread >> shifts) & constant_like(self.k, spread, (1 << bits) - 1)))
     }

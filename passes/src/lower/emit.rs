@@ -594,9 +594,9 @@ pub fn is_free(f: &Function, node: u32) -> bool {
         Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
         Op::Cast(to) if to.bytes() > f.ty(n.inputs[0]).dtype.bytes() => true,
         // Memory holds the codes.
-        Op::Dequantize { .. } => n.inputs.iter().all(|v| {
-            f.param_of(*v).is_some_and(|p| matches!(p.role, Role::Weight(_) | Role::Block))
-        }),
+        Op::Dequantize { .. } => {
+            n.inputs.iter().all(|v| f.param_of(*v).is_some_and(|p| matches!(p.role, Role::Weight(_) | Role::Block)))
+        }
         op => op.is_view() || is_computed_constant(f, node, 8),
     }
 }

@@ -25,7 +25,15 @@ pub struct SamplerOptions {
 impl Default for SamplerOptions {
     /// Temperature 0.
     fn default() -> Self {
-        SamplerOptions { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, xtc_probability: 0.0, xtc_threshold: 0.1, seed: 0 }
+        SamplerOptions {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
+            seed: 0,
+        }
     }
 }
 

@@ -62,9 +62,8 @@ fn merge_siblings(g: &Graph<'_>, out: &mut Matches) {
             continue;
         }
         let count = parts.values().next().map_or(0, |(f, _)| f.parts.len());
-        let join = |i: usize| {
-            Term::Op(Op::Concat { axis: 0 }, parts.values().map(|(f, _)| Term::Class(f.parts[i])).collect())
-        };
+        let join =
+            |i: usize| Term::Op(Op::Concat { axis: 0 }, parts.values().map(|(f, _)| Term::Class(f.parts[i])).collect());
         let weights = match dequantize {
             Some(op) => Term::Op(op, (0..count).map(join).collect()),
             None => join(0),
@@ -99,7 +98,7 @@ fn only_feeds_products(g: &Graph<'_>, w: Id) -> bool {
 
 /// True if a part of a quantised weight is read only to dequantise it.
 fn only_dequantized(g: &Graph<'_>, part: Id) -> bool {
-    g[part].parents().all(|p| {
-        matches!(&g.nodes()[usize::from(p)].head, Head::Op(Op::Dequantize { .. } | Op::Concat { .. }))
-    })
+    g[part]
+        .parents()
+        .all(|p| matches!(&g.nodes()[usize::from(p)].head, Head::Op(Op::Dequantize { .. } | Op::Concat { .. })))
 }

@@ -215,7 +215,6 @@ impl<'k> Staged<'k> {
     }
 }
 
-
 fn attempt(
     f: &Function,
     target: &Target<'_>,
@@ -338,7 +337,13 @@ enum Right<'k> {
 
 impl<'k> Right<'k> {
     /// Packs what one block of rows needs before any columns are computed.
-    fn begin<'a>(&'a self, e: &mut Emitter<'k, '_>, a: ValueId, s: &'a Shape, q: &'a Coord) -> Lowered<Started<'a, 'k>> {
+    fn begin<'a>(
+        &'a self,
+        e: &mut Emitter<'k, '_>,
+        a: ValueId,
+        s: &'a Shape,
+        q: &'a Coord,
+    ) -> Lowered<Started<'a, 'k>> {
         Ok(match self {
             Right::Panels(p) => Started::Panels(p, p.begin(e, a, s, q)?),
             Right::Codes(c) if s.is_one_row() => Started::Row(c, c.pack_row(e, a, s)?),

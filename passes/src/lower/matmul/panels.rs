@@ -28,13 +28,7 @@ impl<'k> Panels<'k> {
     }
 
     /// Packs the rows of block `q`.
-    pub fn begin<'a>(
-        &self,
-        e: &mut Emitter<'k, '_>,
-        a: ValueId,
-        s: &'a Shape,
-        q: &Coord,
-    ) -> Lowered<Packed<'a, 'k>> {
+    pub fn begin<'a>(&self, e: &mut Emitter<'k, '_>, a: ValueId, s: &'a Shape, q: &Coord) -> Lowered<Packed<'a, 'k>> {
         let memory = s.memory(e);
         rows::pack(e, a, s, q, memory, (&Coord::constant(0), s.k), None)?;
         Ok(Packed { memory, live: s.live_tiles(e, q)?, s })

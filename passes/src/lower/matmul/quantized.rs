@@ -160,7 +160,8 @@ impl<'k> Codes<'k> {
         if s.k % step != 0 {
             // Lanes past the end of the row multiply with zero.
             let last = k.int(steps - 1);
-            let (slots, lanes, dtype) = if table.is_some() { (codes / 2, 2 * w, DType::BF16) } else { (codes, w, DType::F32) };
+            let (slots, lanes, dtype) =
+                if table.is_some() { (codes / 2, 2 * w, DType::BF16) } else { (codes, w, DType::F32) };
             k.for_("slot", k.int(0), k.int(slots), 1, false, |slot| {
                 let zero = k.constant(0.0, dtype).splat(lanes as u8);
                 x.at([last, slot, k.int(0)]).vec(lanes as u8).store(zero);
@@ -362,10 +363,9 @@ impl<'k> Codes<'k> {
             s,
             q,
             memory: s.memory(e),
-            sums: self.biases.map(|_| Sums {
-                memory: k.group("sums", DType::F32, &[groups, s.rows_block()]),
-                group: self.group(),
-            }),
+            sums: self
+                .biases
+                .map(|_| Sums { memory: k.group("sums", DType::F32, &[groups, s.rows_block()]), group: self.group() }),
             codes: k.group("codes", dtype, &[s.steps(s.chunk), 2, w]),
             scales: per_group("scales"),
             biases: self.biases.map(|_| per_group("biases")),
