@@ -1,6 +1,7 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
 pub mod checkpoint;
+pub mod convert;
 pub mod embed;
 pub mod error;
 pub mod executable;

@@ -147,6 +147,25 @@ impl Quantization {
         scheme.groups(inputs).map(|_| scheme)
     }
 
+    /// The scheme and the dense row length of a layer that is quantised as it is written, from the last extent of its
+    /// `weight` (in words), `scales` or `biases`.
+    fn made(&self, layer: &str, part: &str, last: i64) -> Option<(Scheme, i64)> {
+        let all = self.default.into_iter().chain(self.rules.iter().filter_map(|(_, s)| *s));
+        let inputs = |s: Scheme| match part {
+            "weight" => last * 32 / i64::from(s.bits()),
+            _ => last * i64::from(s.group()),
+        };
+        all.map(|s| (s, inputs(s))).find(|(s, inputs)| self.scheme(layer, *inputs) == Some(*s))
+    }
+
+    /// The scheme of a layer whose rows have so many groups, however it came to be quantised.
+    pub(crate) fn of_layer(&self, layer: &str, groups: i64) -> Option<Scheme> {
+        match &self.stored {
+            Some(stored) => stored.get(layer).copied(),
+            None => self.made(layer, "scales", groups).map(|(s, _)| s),
+        }
+    }
+
     /// The entry of a config.json that says how `layers` (name and scheme, or none) are quantised, as mlx-lm writes it.
     pub fn config(&self, layers: &[(String, Option<Scheme>)]) -> Value {
         let mut counts: BTreeMap<Scheme, usize> = BTreeMap::new();
@@ -209,16 +228,9 @@ impl<W: Weights> Weights for Quantizing<W> {
         let shape = ty.const_shape().unwrap_or_default();
         let last = shape.last().copied().unwrap_or(0);
         let found = split.and_then(|(layer, part)| {
-            // The row length follows from any of the three: try the schemes the layer could have.
-            let inputs = |s: Scheme| match part {
-                "weight" => last * 32 / i64::from(s.bits()),
-                _ => last * i64::from(s.group()),
-            };
             let quantized = part != "weight" || ty.dtype == DType::U32;
-            let scheme =
-                self.quantization.default.into_iter().chain(self.quantization.rules.iter().filter_map(|(_, s)| *s));
-            let mut fits = scheme.filter(|s| quantized && self.quantization.scheme(layer, inputs(*s)) == Some(*s));
-            fits.next().map(|s| (layer, part, s, inputs(s)))
+            let (scheme, inputs) = self.quantization.made(layer, part, last).filter(|_| quantized)?;
+            Some((layer, part, scheme, inputs))
         });
         let Some((layer, part, scheme, inputs)) = found else { return self.dense.read(name, ty) };
         if part != "weight"

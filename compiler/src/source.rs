@@ -111,6 +111,11 @@ impl Build {
         Ok(Described { config, dtype, quantization })
     }
 
+    /// The dtype of weights and how layers are quantised.
+    pub(crate) fn described_quantization(&self) -> Result<(DType, Quantization), Errors> {
+        self.described().map(|d| (d.dtype, d.quantization))
+    }
+
     /// How layers are quantised: as the checkpoint has them, or as the caller asks.
     fn quantization(&self, config: &Config, file: &str) -> Result<Quantization, Errors> {
         let found = match (&config.quantization, self.random_weights) {

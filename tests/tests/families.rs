@@ -176,8 +176,7 @@ fn widened(name: &str) -> Config {
 
 fn count(f: &Family) {
     let config = widened(f.folder);
-    let module =
-        trace_model(&config, EntryOptions::new(DType::BF16, 512, 2048), &Quantization::default());
+    let module = trace_model(&config, EntryOptions::new(DType::BF16, 512, 2048), &Quantization::default());
     let module = module.unwrap_or_else(|e| panic!("{}: {e}", f.folder));
     let options = Options::for_target(TARGET).unwrap_or_else(|e| panic!("{e}"));
     let c = compile(&module, &options).unwrap_or_else(|e| panic!("{}: {e}", f.folder));

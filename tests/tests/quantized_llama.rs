@@ -70,6 +70,26 @@ fn every_scheme_runs_the_model() {
     }
 }
 
+/// Keys and values in 8-bit codes cost next to nothing, and less memory.
+#[test]
+fn states_in_codes() {
+    let dense = expected()["loss"]["f32"].as_f64().expect("a number");
+    for dtype in [DType::F32, DType::BF16] {
+        let mut build = Build::new(fixture("kjv-llama"));
+        (build.dtype, build.kv_bits) = (Some(dtype), Some(8));
+        let found = loss(&build);
+        println!("{dtype}: {found:.6}");
+        assert!((found - dense).abs() < 0.001, "{dtype}: {found}, dense {dense}");
+    }
+    let bytes = |bits| {
+        let mut build = Build::new(fixture("kjv-llama"));
+        build.kv_bits = bits;
+        let package = build.package(&mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
+        package.plan().states.iter().map(|s| s.bytes).sum::<u64>()
+    };
+    assert!(bytes(Some(8)) * 3 < bytes(None) * 2);
+}
+
 /// A checkpoint that is quantised is not quantised again; layers that are named stay dense.
 #[test]
 fn layers_by_name() {

@@ -25,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Compile a model into one package.
     Compile(Compile),
+    /// Write a checkpoint anew, quantised or in another dtype, to a folder other tools read.
+    Convert(Convert),
     /// Write text.
     Generate(Generate),
     /// Talk with a model: a message a line, `/reset` begins anew, `/exit` ends.
@@ -116,6 +118,17 @@ pub struct Compile {
     /// Print a report as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc convert`.
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// What to convert: --dtype, --quantize and --quantize-layer say to what.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// The folder to make.
+    #[arg(short, long)]
+    pub output: PathBuf,
 }
 
 /// Where to run.

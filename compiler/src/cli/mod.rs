@@ -2,6 +2,7 @@
 
 pub mod args;
 mod build;
+mod convert;
 mod dump;
 mod embed;
 mod explain;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
+        Command::Convert(a) => convert::run(&a),
         Command::Generate(a) => generate::run(&a),
         Command::Chat(a) => generate::chat(&a),
         Command::Perplexity(a) => perplexity::run(&a),

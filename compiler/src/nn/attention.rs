@@ -1,8 +1,8 @@
 //! Self-attention over a key-value state.
 
+use super::cache::Cache;
 use super::joined::Joined;
 use super::{Linear, RMSNorm, RoPE};
-use super::cache::Cache;
 use crate::trace::{Array, Context, Scoring};
 use mlxc_ir::DType;
 
