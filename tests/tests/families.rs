@@ -264,8 +264,7 @@ fn an_encoder_layer_is_seven_kernels() {
         if let Architecture::Encoder(e) = &mut config.architecture {
             (e.layers, e.hidden_size, e.intermediate_size, e.heads) = (layers, 384, 1536, 12);
         }
-        let module =
-            trace_model(&config, EntryOptions { dtype: DType::F32, chunk: 1, context: 64 }, &Quantization::default());
+        let module = trace_model(&config, EntryOptions::new(DType::F32, 1, 64), &Quantization::default());
         let options = Options::for_target(TARGET).unwrap_or_else(|e| panic!("{e}"));
         let c = compile(&module.unwrap_or_else(|e| panic!("{e}")), &options).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(c.scheduled.plan.entries[0].launches.len(), 7 * layers + 4);
