@@ -208,7 +208,7 @@ families! {
     qwen3: "qwen3", 1e-5, (24, 23);
     gemma2: "gemma2", 1e-5, (31, 30);
     gemma3: "gemma3", 1e-5, (45, 44);
-    phi3_past_the_trained_length: "phi3", 1e-5, (22, 22);
+    phi3_past_the_trained_length: "phi3", 1e-5, (18, 18);
     phi3_within_the_trained_length: "phi3-short", 1e-5, (16, 16);
     mixtral: "mixtral", 1e-5, (24, 20);
     qwen3_moe: "qwen3-moe", 1e-5, (31, 27);
