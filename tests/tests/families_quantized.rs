@@ -78,8 +78,8 @@ fn decoders_in_four_bits() {
         let scale = flat.iter().fold(0.0f64, |m, x| m.max(x.abs()));
         let report: serde_json::Value =
             serde_json::from_slice(&read(name, "expected.json")).unwrap_or_else(|e| panic!("{name}: {e}"));
-        // bf16 rounds the scales too.
-        let half = 3.0 * report["bf16_error"].as_f64().expect("a number");
+        // bf16 rounds the scales too, and what decides between experts.
+        let half = 5.0 * report["bf16_error"].as_f64().expect("a number");
         // Weights stored in another dtype are rounded to bf16 before they are quantised, which moves codes: another model.
         let stored = stored_dtype(name);
         let runs = [(DType::F32, 2e-5 * scale), (DType::BF16, half)];
@@ -101,7 +101,7 @@ fn decoders_in_four_bits() {
             let mut s = session(name, dtype);
             let all = step(&mut s, "score", tokens, 0);
             all.chunks_exact(rows[0].len()).enumerate().for_each(|(at, row)| compare(row, at));
-            let mut s = session(name, dtype);
+            s.reset();
             for (i, part) in tokens[..21].chunks(7).enumerate() {
                 let row = step(&mut s, "prefill", part, 7 * i);
                 compare(&row, 7 * i + part.len() - 1);
