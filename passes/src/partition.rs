@@ -6,7 +6,7 @@
 
 use crate::lower::emit::{Refusal, Region, Target, home, is_free};
 use crate::lower::map::Built;
-use crate::lower::{attention, map, matmul};
+use crate::lower::{attention, line, map, matmul};
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
@@ -459,22 +459,25 @@ pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
 pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[ValueId]) -> Result<Built, Refusal> {
     let mut products = Vec::new();
     let mut attentions = Vec::new();
+    let mut lines = Vec::new();
     for n in nodes {
         match &f.nodes[*n as usize].op {
+            op if line::is_anchor(op) => lines.push(*n),
             Op::Sdpa { .. } => attentions.push(*n),
             Op::MatMul { .. } if has_panels(f, target, *n) => products.push(*n),
             _ => {}
         }
     }
     let name = name(f, nodes, outputs);
-    let built = match (products.as_slice(), attentions.as_slice()) {
-        ([], []) => map::build(f, target, nodes, outputs, &name),
-        ([p], []) if reduces_before(f, nodes, *p) => {
+    let built = match (products.as_slice(), attentions.as_slice(), lines.as_slice()) {
+        ([], [], []) => map::build(f, target, nodes, outputs, &name),
+        ([], [], [n]) => line::build(f, target, nodes, *n, outputs, &name),
+        ([p], [], []) if reduces_before(f, nodes, *p) => {
             Err(Refusal::new("recompute", "every task of the product would repeat a reduction over its rows"))
         }
-        ([p], []) => matmul::build(f, target, nodes, *p, outputs, &name),
-        ([], [a]) => attention::build(f, target, nodes, *a, outputs, &name),
-        _ => Err(Refusal::new("anchors", "a kernel has one product or attention")),
+        ([p], [], []) => matmul::build(f, target, nodes, *p, outputs, &name),
+        ([], [a], []) => attention::build(f, target, nodes, *a, outputs, &name),
+        _ => Err(Refusal::new("anchors", "a kernel has one product, attention, scan, sort or scatter")),
     }?;
     if built.work.opaque > 0
         && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)

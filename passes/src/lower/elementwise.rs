@@ -316,3 +316,10 @@ pub fn cast<'k>(k: &'k KernelBuilder, x: Val<'k>, from: DType, to: DType) -> Val
     let y = x.cast(to);
     if narrows { y.cast(DType::F32) } else { y }
 }
+
+/// The bits of a value of one dtype as another of the same width.
+pub fn bitcast<'k>(x: Val<'k>, from: DType, to: DType) -> Val<'k> {
+    let stored = if compute(from) == from { x } else { x.cast(from) };
+    let bits = stored.bits(stored.ty().with_dtype(to));
+    if compute(to) == to { bits } else { bits.cast(compute(to)) }
+}

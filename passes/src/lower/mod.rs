@@ -1,7 +1,7 @@
 //! Lowering: from a group of nodes to one kernel.
 //!
 //! A template builds the kernel of one region: [`map`] for everything without an anchor, [`matmul`] around a product
-//! with a weight, [`attention`] around an attention. The
+//! with a weight, [`attention`] around an attention, [`line`] around a scan, a sort or a scatter. The
 //! [`Emitter`](emit::Emitter) computes fused nodes at whatever coordinates a template asks for, so that one region
 //! fuses into every template. Whether a region can be one kernel is answered by building it.
 
@@ -9,11 +9,16 @@ pub mod attention;
 pub mod coord;
 mod elementwise;
 pub mod emit;
+pub mod line;
 pub mod map;
 pub mod matmul;
 mod memory;
 mod pull;
+mod random;
 mod reduce;
+mod scan;
+mod scatter;
+mod sort;
 mod views;
 
 pub use elementwise::compute;

@@ -4,6 +4,7 @@ mod attention;
 mod composite;
 mod elementwise;
 mod empty;
+mod indexed;
 mod movement;
 mod product;
 mod reduction;

@@ -140,7 +140,7 @@ fn rounded(dtype: DType, x: f64, rounds: bool) -> f64 {
     if rounds { round_float(dtype, x) } else { x }
 }
 
-fn float_binary(op: BinaryOp, a: f64, b: f64) -> f64 {
+pub(super) fn float_binary(op: BinaryOp, a: f64, b: f64) -> f64 {
     use BinaryOp::*;
     match op {
         Add => a + b,
@@ -164,7 +164,7 @@ fn float_binary(op: BinaryOp, a: f64, b: f64) -> f64 {
     }
 }
 
-fn int_binary(op: BinaryOp, dtype: DType, a: i64, b: i64) -> i64 {
+pub(super) fn int_binary(op: BinaryOp, dtype: DType, a: i64, b: i64) -> i64 {
     use BinaryOp::*;
     let signed = dtype.is_signed_int();
     let width = 8 * dtype.bytes() as i64;
