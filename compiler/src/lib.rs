@@ -1,8 +1,10 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
+pub mod activations;
 pub mod error;
 pub mod executable;
 pub mod generate;
+pub mod losses;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
@@ -15,7 +17,7 @@ pub mod weights;
 
 pub use error::Errors;
 pub use executable::Executable;
-pub use mlxc_ir::graph::{Activation, Module};
+pub use mlxc_ir::graph::{Activation, Module, ScatterOp};
 pub use mlxc_ir::{DType, Diagnostic, Location};
 pub use pipeline::{Options, compile};
-pub use trace::{Array, Context, trace, trace_module};
+pub use trace::{Array, Context, Convolution, PadMode, random, trace, trace_module};
