@@ -139,26 +139,42 @@ pub fn smooth_l1_loss(predictions: &Array, targets: &Array, beta: f64, reduction
     reduced(loss, reduction)
 }
 
-/// `max(|a - p|_p - |a - n|_p + margin, 0)` along an axis, `eps` added to the sums: MLX's `triplet_loss`.
+/// Parameters of a triplet loss; the default is MLX's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Triplet {
+    /// The axis of distances.
+    pub axis: i32,
+    /// Degree of the norm.
+    pub p: f64,
+    /// How much nearer the positive must be.
+    pub margin: f64,
+    /// Added to the sums of powers.
+    pub eps: f64,
+}
+
+impl Default for Triplet {
+    fn default() -> Self {
+        Triplet { axis: -1, p: 2.0, margin: 1.0, eps: 1e-6 }
+    }
+}
+
+/// `max(|a - p| - |a - n| + margin, 0)` in a norm along an axis: MLX's `triplet_loss`.
 #[track_caller]
-#[allow(clippy::too_many_arguments)]
 pub fn triplet_loss(
     anchors: &Array,
     positives: &Array,
     negatives: &Array,
-    axis: i32,
-    p: f64,
-    margin: f64,
-    eps: f64,
+    how: &Triplet,
     reduction: Reduction,
 ) -> Array {
     let distance = |other: &Array| {
         let terms = (anchors - other).abs();
-        let powers = if p == 2.0 { terms.square() } else { terms.power(p) };
-        let sum = powers.sum(axis, false) + eps;
-        if p == 2.0 { sum.sqrt() } else { sum.power(1.0 / p) }
+        let square = how.p == 2.0;
+        let powers = if square { terms.square() } else { terms.power(how.p) };
+        let sum = powers.sum(how.axis, false) + how.eps;
+        if square { sum.sqrt() } else { sum.power(1.0 / how.p) }
     };
-    let loss = (distance(positives) - distance(negatives) + margin).maximum(0.0);
+    let loss = (distance(positives) - distance(negatives) + how.margin).maximum(0.0);
     reduced(loss, reduction)
 }
 

@@ -186,8 +186,7 @@ impl Array {
         times.extend_from_slice(counts);
         // [a, b] as [1, a, 1, b], repeated on the ones.
         let apart = shape.iter().flat_map(|d| [Size::constant(1), d.clone()]).collect();
-        let repeated: Vec<Size> =
-            shape.iter().zip(&times).flat_map(|(d, n)| [Size::constant(*n), d.clone()]).collect();
+        let repeated: Vec<Size> = shape.iter().zip(&times).flat_map(|(d, n)| [Size::constant(*n), d.clone()]).collect();
         let joined = shape.iter().zip(&times).map(|(d, n)| d.clone() * Size::constant(*n)).collect();
         self.reshaped(apart, &at).stretch(&repeated, &at).reshaped(joined, &at)
     }
@@ -310,7 +309,8 @@ impl Array {
             match broadcast_shapes(&shape, &p.sizes()) {
                 Some(s) => shape = s,
                 None => {
-                    let d = Diagnostic::new(127, "shapes do not broadcast").found(format!("{shape:?} and {:?}", p.sizes()));
+                    let d =
+                        Diagnostic::new(127, "shapes do not broadcast").found(format!("{shape:?} and {:?}", p.sizes()));
                     return vec![p.fail(d, &at); parts.len()];
                 }
             }
@@ -368,7 +368,8 @@ impl Array {
         }
         let (n, wide) = (self.sizes()[0].clone(), Size::constant(k.abs()));
         let rows = n.clone() + wide.clone();
-        let place = |axis| self.make(Op::Iota { dtype: DType::I32, shape: vec![rows.clone(), rows.clone()], axis }, &[], &at);
+        let place =
+            |axis| self.make(Op::Iota { dtype: DType::I32, shape: vec![rows.clone(), rows.clone()], axis }, &[], &at);
         let on = (place(0) + k).equal(place(1));
         // Element i stands in row i of a diagonal above, in column i of one below.
         let line = if k >= 0 { self.expand_dims(1) } else { self.expand_dims(0) };

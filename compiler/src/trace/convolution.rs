@@ -83,7 +83,14 @@ impl Array {
     /// # Errors
     /// As [`Array::conv_general`].
     #[track_caller]
-    pub fn conv2d(&self, weight: &Array, stride: [i64; 2], padding: [i64; 2], dilation: [i64; 2], groups: i64) -> Array {
+    pub fn conv2d(
+        &self,
+        weight: &Array,
+        stride: [i64; 2],
+        padding: [i64; 2],
+        dilation: [i64; 2],
+        groups: i64,
+    ) -> Array {
         let at = here();
         self.plain(weight, &stride, &padding, &dilation, groups, &at)
     }
@@ -93,12 +100,27 @@ impl Array {
     /// # Errors
     /// As [`Array::conv_general`].
     #[track_caller]
-    pub fn conv3d(&self, weight: &Array, stride: [i64; 3], padding: [i64; 3], dilation: [i64; 3], groups: i64) -> Array {
+    pub fn conv3d(
+        &self,
+        weight: &Array,
+        stride: [i64; 3],
+        padding: [i64; 3],
+        dilation: [i64; 3],
+        groups: i64,
+    ) -> Array {
         let at = here();
         self.plain(weight, &stride, &padding, &dilation, groups, &at)
     }
 
-    fn plain(&self, weight: &Array, stride: &[i64], padding: &[i64], dilation: &[i64], groups: i64, at: &Location) -> Array {
+    fn plain(
+        &self,
+        weight: &Array,
+        stride: &[i64],
+        padding: &[i64],
+        dilation: &[i64],
+        groups: i64,
+        at: &Location,
+    ) -> Array {
         let attributes = Convolution {
             stride: stride.to_vec(),
             padding: padding.iter().map(|p| (*p, *p)).collect(),
@@ -114,7 +136,15 @@ impl Array {
     /// # Errors
     /// As [`Array::conv_general`].
     #[track_caller]
-    pub fn conv_transpose1d(&self, weight: &Array, stride: i64, padding: i64, dilation: i64, output_padding: i64, groups: i64) -> Array {
+    pub fn conv_transpose1d(
+        &self,
+        weight: &Array,
+        stride: i64,
+        padding: i64,
+        dilation: i64,
+        output_padding: i64,
+        groups: i64,
+    ) -> Array {
         let at = here();
         self.transposed(weight, [&[stride], &[padding], &[dilation], &[output_padding]], groups, &at)
     }
@@ -156,7 +186,13 @@ impl Array {
     }
 
     /// A convolution of the input spread by the stride, with the weight back to front.
-    fn transposed(&self, weight: &Array, [stride, padding, dilation, extra]: [&[i64]; 4], groups: i64, at: &Location) -> Array {
+    fn transposed(
+        &self,
+        weight: &Array,
+        [stride, padding, dilation, extra]: [&[i64]; 4],
+        groups: i64,
+        at: &Location,
+    ) -> Array {
         let shape = weight.sizes();
         let span = |i: usize| {
             let k = shape.get(i + 1).and_then(Size::as_const).unwrap_or(1);
@@ -185,11 +221,19 @@ impl Array {
         let (x_shape, w_shape) = (self.sizes(), weight.sizes());
         let constant: Option<Vec<i64>> = w_shape.iter().map(Size::as_const).collect();
         let Some(w) = constant.filter(|w| w.len() == n + 2 && (1..=3).contains(&n)) else {
-            return wrong("an input [N, spatial.., C] and a constant weight [O, spatial.., C / groups]".into(), format!("{x_shape:?} and {w_shape:?}"));
+            return wrong(
+                "an input [N, spatial.., C] and a constant weight [O, spatial.., C / groups]".into(),
+                format!("{x_shape:?} and {w_shape:?}"),
+            );
         };
         let w = Weight { out: w[0], spatial: w[1..=n].to_vec(), channels: w[n + 1] };
         let lists = (|| {
-            Some((per_axis(&a.stride, n)?, per_axis(&a.padding, n)?, per_axis(&a.kernel_dilation, n)?, per_axis(&a.input_dilation, n)?))
+            Some((
+                per_axis(&a.stride, n)?,
+                per_axis(&a.padding, n)?,
+                per_axis(&a.kernel_dilation, n)?,
+                per_axis(&a.input_dilation, n)?,
+            ))
         })();
         let Some((stride, padding, kernel, input)) = lists else {
             return wrong(format!("one attribute or {n} for the spatial axes"), format!("{a:?}"));
@@ -363,7 +407,14 @@ impl Array {
     }
 
     /// Windows `[N, positions.., window.., C]` and the window axes.
-    fn pooled(&self, kernel: &[i64], stride: &[i64], padding: &[i64], value: f64, at: &Location) -> Option<(Array, Vec<i32>)> {
+    fn pooled(
+        &self,
+        kernel: &[i64],
+        stride: &[i64],
+        padding: &[i64],
+        value: f64,
+        at: &Location,
+    ) -> Option<(Array, Vec<i32>)> {
         let n = kernel.len();
         self.value?;
         let lists = per_axis(stride, n).zip(per_axis(padding, n));

@@ -3,8 +3,8 @@
 use super::array::{Array, literal};
 use super::shape::{Dim, IntoShape};
 use super::{Context, here};
-use mlxc_ir::graph::{Dense, Op};
 use mlxc_ir::graph::interpret::Tensor;
+use mlxc_ir::graph::{Dense, Op};
 use mlxc_ir::{DType, Size};
 use std::sync::Arc;
 
@@ -85,13 +85,7 @@ impl Context {
         self.places(n.into(), m.into(), &at, |row, column| (row + k).greater_equal(column)).cast_at(dtype, &at)
     }
 
-    fn places(
-        &self,
-        n: Dim,
-        m: Dim,
-        at: &mlxc_ir::Location,
-        test: impl FnOnce(Array, Array) -> Array,
-    ) -> Array {
+    fn places(&self, n: Dim, m: Dim, at: &mlxc_ir::Location, test: impl FnOnce(Array, Array) -> Array) -> Array {
         let shape = vec![n.0, m.0];
         let [row, column] = [0, 1].map(|axis| {
             let op = Op::Iota { dtype: DType::I32, shape: shape.clone(), axis };

@@ -107,7 +107,9 @@ fn multiply(a: Term, b: Term, needed: &dyn Fn(&char) -> bool, at: &Location) -> 
     let in_a = a.letters.clone();
     let a = a.summed(&|c| needed(c) || in_b.contains(c), at);
     let b = b.summed(&|c| needed(c) || in_a.contains(c), at);
-    let of = |x: &Term, keep: &dyn Fn(&char) -> bool| -> Vec<char> { x.letters.iter().copied().filter(|c| keep(c)).collect() };
+    let of = |x: &Term, keep: &dyn Fn(&char) -> bool| -> Vec<char> {
+        x.letters.iter().copied().filter(|c| keep(c)).collect()
+    };
     let batch = of(&a, &|c| b.letters.contains(c) && needed(c));
     let inner = of(&a, &|c| b.letters.contains(c) && !needed(c));
     let (rows, columns) = (of(&a, &|c| !b.letters.contains(c)), of(&b, &|c| !a.letters.contains(c)));
@@ -183,10 +185,8 @@ impl Term {
     fn spread(self, every: &[char], at: &Location) -> Array {
         let mine: Vec<char> = every.iter().copied().filter(|c| self.letters.contains(c)).collect();
         let ordered = self.ordered(&mine, at);
-        let shape = every
-            .iter()
-            .map(|c| if mine.contains(c) { ordered.extent(*c) } else { Size::constant(1) })
-            .collect();
+        let shape =
+            every.iter().map(|c| if mine.contains(c) { ordered.extent(*c) } else { Size::constant(1) }).collect();
         ordered.array.make(Op::Reshape { shape }, &[&ordered.array], at)
     }
 }

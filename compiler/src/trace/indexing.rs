@@ -25,7 +25,8 @@ impl Array {
         let mut shape = Vec::new();
         for i in indices {
             let Some(s) = broadcast_shapes(&shape, &i.sizes()) else {
-                let d = Diagnostic::new(127, "indices do not broadcast").found(format!("{shape:?} and {:?}", i.sizes()));
+                let d =
+                    Diagnostic::new(127, "indices do not broadcast").found(format!("{shape:?} and {:?}", i.sizes()));
                 self.fail(d, at);
                 return None;
             };
@@ -57,7 +58,13 @@ impl Array {
     /// # Errors
     /// As [`Array::gather`].
     #[track_caller]
-    pub fn scatter(&self, indices: &[&Array], axes: impl IntoAxes, updates: impl Into<Operand>, how: ScatterOp) -> Array {
+    pub fn scatter(
+        &self,
+        indices: &[&Array],
+        axes: impl IntoAxes,
+        updates: impl Into<Operand>,
+        how: ScatterOp,
+    ) -> Array {
         let at = here();
         let Some((indices, axes)) = self.places(indices, axes.into_axes(), &at) else {
             return Array::new(&self.inner, None);
@@ -110,7 +117,14 @@ impl Array {
     /// # Errors
     /// `MLXC0148` where the window leaves x, or a list does not name every axis.
     #[track_caller]
-    pub fn slice_update(&self, update: impl Into<Operand>, start: &[i64], stop: &[i64], step: &[i64], how: ScatterOp) -> Array {
+    pub fn slice_update(
+        &self,
+        update: impl Into<Operand>,
+        start: &[i64],
+        stop: &[i64],
+        step: &[i64],
+        how: ScatterOp,
+    ) -> Array {
         let at = here();
         let shape: Option<Vec<i64>> = self.sizes().iter().map(Size::as_const).collect();
         let Some(shape) = shape.filter(|s| [start, stop, step].iter().all(|l| l.len() == s.len())) else {
@@ -119,7 +133,8 @@ impl Array {
                 .found(format!("{start:?}, {stop:?}, {step:?}"));
             return self.fail(d, &at);
         };
-        let fits = (0..shape.len()).all(|i| 0 <= start[i] && start[i] <= stop[i] && stop[i] <= shape[i] && step[i] >= 1);
+        let fits =
+            (0..shape.len()).all(|i| 0 <= start[i] && start[i] <= stop[i] && stop[i] <= shape[i] && step[i] >= 1);
         if !fits {
             let d = Diagnostic::new(148, "a window leaves the array")
                 .expected(format!("0 <= start <= stop <= {shape:?} and steps of at least 1"))

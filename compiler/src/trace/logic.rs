@@ -221,7 +221,8 @@ impl Array {
             return self.fail(wrong("a scalar's own width"), &at);
         };
         let (wide, narrow, ratio) = (unsigned(old.max(new)), unsigned(old.min(new)), old.max(new) / old.min(new));
-        let bits = if from == unsigned(old) { self.clone() } else { self.make(Op::Bitcast(unsigned(old)), &[self], &at) };
+        let bits =
+            if from == unsigned(old) { self.clone() } else { self.make(Op::Bitcast(unsigned(old)), &[self], &at) };
         let mut shape = self.sizes();
         let step = 8 * old.min(new);
         let parts = self.make(Op::Iota { dtype: wide, shape: vec![Size::constant(ratio)], axis: 0 }, &[], &at) * step;

@@ -35,9 +35,8 @@ impl Array {
                 .found(format!("axes {mine:?} of {a:?} and {theirs:?} of {b:?}"));
             return self.fail(d, &at);
         }
-        let rest = |shape: &[Size], list: &[usize]| -> Vec<usize> {
-            (0..shape.len()).filter(|i| !list.contains(i)).collect()
-        };
+        let rest =
+            |shape: &[Size], list: &[usize]| -> Vec<usize> { (0..shape.len()).filter(|i| !list.contains(i)).collect() };
         let (free_a, free_b) = (rest(&a, &mine), rest(&b, &theirs));
         let pick = |shape: &[Size], list: &[usize]| -> Vec<Size> { list.iter().map(|i| shape[*i].clone()).collect() };
         let (outer_a, outer_b, inner) = (pick(&a, &free_a), pick(&b, &free_b), pick(&a, &mine));

@@ -28,7 +28,8 @@ fn checked(key: &Array, at: &Location) -> Option<()> {
     if ty.dtype == DType::U32 && ty.shape == [Size::constant(2)] {
         return Some(());
     }
-    let d = Diagnostic::new(145, "this is no random key").expected("u32[2]").found(format!("{}{:?}", ty.dtype, ty.shape));
+    let d =
+        Diagnostic::new(145, "this is no random key").expected("u32[2]").found(format!("{}{:?}", ty.dtype, ty.shape));
     key.fail(d, at);
     None
 }
@@ -75,7 +76,8 @@ fn limit(key: &Array, value: Operand, dtype: DType, at: &Location) -> Array {
 /// Samples in `[0, 1)` of a float dtype, in f32 arithmetic as MLX has it.
 fn unit(key: &Array, shape: Vec<Size>, dtype: DType, at: &Location) -> Array {
     if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32) {
-        let d = Diagnostic::new(155, "random numbers have no such dtype").expected("f16, bf16 or f32").found(dtype.name());
+        let d =
+            Diagnostic::new(155, "random numbers have no such dtype").expected("f16, bf16 or f32").found(dtype.name());
         return key.fail(d, at);
     }
     let below = match dtype {
@@ -92,7 +94,13 @@ fn unit(key: &Array, shape: Vec<Size>, dtype: DType, at: &Location) -> Array {
 /// # Errors
 /// `MLXC0155` for a dtype other than f16, bf16 and f32.
 #[track_caller]
-pub fn uniform(key: &Array, low: impl Into<Operand>, high: impl Into<Operand>, shape: impl IntoShape, dtype: DType) -> Array {
+pub fn uniform(
+    key: &Array,
+    low: impl Into<Operand>,
+    high: impl Into<Operand>,
+    shape: impl IntoShape,
+    dtype: DType,
+) -> Array {
     let at = here();
     let (low, high) = (limit(key, low.into(), dtype, &at), limit(key, high.into(), dtype, &at));
     let out = unit(key, sizes(shape), dtype, &at);
@@ -141,7 +149,13 @@ pub fn bernoulli(key: &Array, p: impl Into<Operand>, shape: impl IntoShape) -> A
 
 /// Integers in `[low, high)`: MLX's `random.randint`, the same bits.
 #[track_caller]
-pub fn randint(key: &Array, low: impl Into<Operand>, high: impl Into<Operand>, shape: impl IntoShape, dtype: DType) -> Array {
+pub fn randint(
+    key: &Array,
+    low: impl Into<Operand>,
+    high: impl Into<Operand>,
+    shape: impl IntoShape,
+    dtype: DType,
+) -> Array {
     let at = here();
     let (low, high) = (limit(key, low.into(), dtype, &at), limit(key, high.into(), dtype, &at));
     let (a, b) = (low.cast_at(DType::F32, &at), high.cast_at(DType::F32, &at));
@@ -155,7 +169,13 @@ pub fn randint(key: &Array, low: impl Into<Operand>, high: impl Into<Operand>, s
 /// # Errors
 /// As [`uniform`].
 #[track_caller]
-pub fn truncated_normal(key: &Array, lower: impl Into<Operand>, upper: impl Into<Operand>, shape: impl IntoShape, dtype: DType) -> Array {
+pub fn truncated_normal(
+    key: &Array,
+    lower: impl Into<Operand>,
+    upper: impl Into<Operand>,
+    shape: impl IntoShape,
+    dtype: DType,
+) -> Array {
     let at = here();
     let (lower, upper) = (limit(key, lower.into(), dtype, &at), limit(key, upper.into(), dtype, &at));
     let root = key.number(std::f64::consts::SQRT_2, dtype, &at);

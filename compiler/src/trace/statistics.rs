@@ -73,7 +73,8 @@ impl Array {
         let shape = self.sizes();
         let count = list.iter().fold(Size::constant(1), |n, a| n * shape[*a].clone());
         let Some(n) = count.as_const().filter(|n| *n > 0) else {
-            return self.fail(Diagnostic::new(154, "a median needs a known number of elements").found(count.to_string()), &at);
+            return self
+                .fail(Diagnostic::new(154, "a median needs a known number of elements").found(count.to_string()), &at);
         };
         let kept: Vec<usize> = (0..shape.len()).filter(|i| !list.contains(i)).collect();
         let perm: Vec<u32> = kept.iter().chain(&list).map(|a| *a as u32).collect();
@@ -151,7 +152,8 @@ impl Array {
     pub fn diff(&self, n: u32, axis: i32) -> Array {
         (0..n).fold(self.clone(), |x, _| {
             let extent = x.dim(axis);
-            x.slice(axis, 1i64, extent.clone()).binary(BinaryOp::Subtract, Operand::Array(x.slice(axis, 0i64, extent - 1i64)))
+            x.slice(axis, 1i64, extent.clone())
+                .binary(BinaryOp::Subtract, Operand::Array(x.slice(axis, 0i64, extent - 1i64)))
         })
     }
 }

@@ -110,7 +110,7 @@ named_ops! {
         Negative = "negative",
         /// `|x|`.
         Abs = "abs",
-        /// -1, 0 or 1; NaN stays NaN.
+        /// -1, 0 or 1; 0 for NaN.
         Sign = "sign",
         /// `x * x`.
         Square = "square",

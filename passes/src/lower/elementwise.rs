@@ -62,8 +62,7 @@ pub fn unary<'k>(k: &'k KernelBuilder, op: UnaryOp, x: Val<'k>) -> Val<'k> {
         Abs => x,
         Sign if float => {
             let one = x.gt(c(0.0)).select(splat_to(c(1.0), x.ty()), splat_to(c(0.0), x.ty()));
-            let sign = x.lt(c(0.0)).select(splat_to(c(-1.0), x.ty()), one);
-            x.ne(x).select(x, sign)
+            x.lt(c(0.0)).select(splat_to(c(-1.0), x.ty()), one)
         }
         Sign => {
             let (zero, one) = (splat_to(integer(k, x, 0), x.ty()), splat_to(integer(k, x, 1), x.ty()));

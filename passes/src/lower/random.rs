@@ -11,13 +11,7 @@ use mlxc_ir::{DType, Size};
 const HASH_FLOPS: f64 = 110.0;
 
 impl<'k> Emitter<'k, '_> {
-    pub(super) fn random_bits(
-        &mut self,
-        v: ValueId,
-        shape: &[Size],
-        width: u32,
-        coords: &[Coord],
-    ) -> Lowered<Val<'k>> {
+    pub(super) fn random_bits(&mut self, v: ValueId, shape: &[Size], width: u32, coords: &[Coord]) -> Lowered<Val<'k>> {
         let (batch, inside) = coords.split_at(coords.len() - shape.len());
         if self.is_vector(batch) {
             return self.each_lane(coords, |e, c| e.emit(v, c));

@@ -25,9 +25,9 @@ pub(super) fn build(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
         let extent = &shape[at_axis];
         let n = e.size(extent)?;
         let most = (e.size_max(extent) as i64 - 1).max(0);
-        let end = e.size_coord(extent).ok_or_else(|| {
-            Refusal::new("symbolic-product", "a scanned extent is a product of symbols")
-        })?;
+        let end = e
+            .size_coord(extent)
+            .ok_or_else(|| Refusal::new("symbolic-product", "a scanned extent is a product of symbols"))?;
         e.each("k", n, Range::new(0, most), 1, false, |e, c| {
             let mut at = task.at.clone();
             at[at_axis] = if reverse { end.offset(-1).plus(&c, -1) } else { c };

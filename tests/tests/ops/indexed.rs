@@ -43,12 +43,8 @@ fn scans() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("scans_{dtype}"));
         let n = s.symbol("N", 0, 32);
-        let shapes: [Vec<Size>; 4] = [
-            vec![n.clone(), c(19)],
-            vec![c(3), n.clone()],
-            vec![c(2), n.clone(), c(16)],
-            vec![c(2), c(5), n.clone()],
-        ];
+        let shapes: [Vec<Size>; 4] =
+            [vec![n.clone(), c(19)], vec![c(3), n.clone()], vec![c(2), n.clone(), c(16)], vec![c(2), c(5), n.clone()]];
         for (i, shape) in shapes.iter().enumerate() {
             let x = s.input(dtype, shape, Fill::Between(-2.0, 2.0));
             for op in ScanOp::ALL {

@@ -56,7 +56,7 @@ fn float_unary(op: UnaryOp, x: f64) -> f64 {
     match op {
         Negative => -x,
         Abs => x.abs(),
-        Sign if x == 0.0 || x.is_nan() => x,
+        Sign if x == 0.0 || x.is_nan() => 0.0,
         Sign => x.signum(),
         Square => x * x,
         Sqrt => x.sqrt(),

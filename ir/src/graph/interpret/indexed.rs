@@ -93,8 +93,12 @@ pub(super) fn scan(x: &Tensor, op: ScanOp, steps: Steps, to: DType, rounds: bool
         ScanOp::Prod => (BinaryOp::Multiply, 1.0, 1),
         ScanOp::Max if to == DType::Bool => (BinaryOp::LogicalOr, 0.0, 0),
         ScanOp::Min if to == DType::Bool => (BinaryOp::LogicalAnd, 0.0, 1),
-        ScanOp::Max => (BinaryOp::Maximum, f64::NEG_INFINITY, if to.is_signed_int() { i64::MIN >> (64 - bits) } else { 0 }),
-        ScanOp::Min => (BinaryOp::Minimum, f64::INFINITY, if to.is_signed_int() { i64::MAX >> (64 - bits) } else { -1 }),
+        ScanOp::Max => {
+            (BinaryOp::Maximum, f64::NEG_INFINITY, if to.is_signed_int() { i64::MIN >> (64 - bits) } else { 0 })
+        }
+        ScanOp::Min => {
+            (BinaryOp::Minimum, f64::INFINITY, if to.is_signed_int() { i64::MAX >> (64 - bits) } else { -1 })
+        }
         ScanOp::LogAddExp => (BinaryOp::LogAddExp, f64::NEG_INFINITY, 0),
     };
     let wide = if matches!(to, DType::F16 | DType::BF16) { DType::F32 } else { to };
