@@ -48,6 +48,9 @@ fn scans() {
         for (i, shape) in shapes.iter().enumerate() {
             let x = s.input(dtype, shape, Fill::Between(-2.0, 2.0));
             for op in ScanOp::ALL {
+                if dtype == DType::F64 && *op == ScanOp::LogAddExp {
+                    continue;
+                }
                 for axis in 0..shape.len() as u32 {
                     for (reverse, exclusive) in [(false, false), (true, false), (false, true), (true, true)] {
                         let op = Op::Scan { op: *op, axis, reverse, exclusive };
@@ -215,6 +218,7 @@ fn random_bits() {
     let mut s = Suite::new("random_bits");
     let n = s.symbol("N", 0, 32);
     let m = s.symbol("M", 0, 32);
+    s.input(DType::Bool, &[m.clone()], Fill::Small);
     let key = s.input(DType::U32, &[c(2)], Fill::Wide);
     let keys = s.input(DType::U32, &[n.clone(), c(3), c(2)], Fill::Wide);
     for width in [1, 2, 4] {

@@ -2,6 +2,7 @@
 
 mod attention;
 mod composite;
+mod convolution;
 mod elementwise;
 mod empty;
 mod indexed;
