@@ -525,9 +525,10 @@ fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
     }
 }
 
-/// `self_attn.{q_proj,k_proj}.weight` gives `q_proj_k_proj`.
+/// `self_attn.{q_proj,k_proj}.weight` gives `q_proj_k_proj`, and `conv.matrix` gives `conv`.
 fn weight_name(name: &str) -> String {
-    let part = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or(name);
+    let name = name.trim_end_matches(".weight").trim_end_matches(".matrix");
+    let part = name.rsplit('.').next().unwrap_or(name);
     let part = part.trim_matches(|c| c == '{' || c == '}');
     crate::lower::emit::identifier(part)
 }

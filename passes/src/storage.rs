@@ -72,13 +72,21 @@ pub(crate) fn constant_params(module: &Module) -> Vec<Vec<bool>> {
     out
 }
 
-/// The parameters a concatenation along the first axis joins, or the one a reshape reads that nothing else does, if
-/// `allowed` admits every one.
-fn derived(f: &Function, node: &Node, allowed: impl Fn(u32) -> bool) -> Option<Derived> {
-    let only_reader = |v: ValueId| f.nodes.iter().flat_map(|n| &n.inputs).filter(|i| **i == v).count() == 1;
+/// The parameters a concatenation along the first axis joins, or the one that nothing but a product reads, as a matrix;
+/// if `allowed` admits every one.
+fn derived(f: &Function, at: usize, allowed: impl Fn(u32) -> bool) -> Option<Derived> {
+    let node = &f.nodes[at];
+    let readers = |v: ValueId| f.nodes.iter().filter(move |n| n.inputs.contains(&v));
     match &node.op {
         Op::Concat { axis: 0 } => {}
-        Op::Reshape { .. } if only_reader(node.inputs[0]) => {}
+        Op::Reshape { shape } if shape.len() == 2 => {
+            let (weight, matrix) = (node.inputs[0], ValueId::of(at));
+            let factor = |n: &Node| matches!(n.op, Op::MatMul { .. }) && n.inputs[1] == matrix && n.inputs[0] != matrix;
+            let kept = f.roots().any(|v| v == weight || v == matrix);
+            if kept || readers(weight).count() != 1 || !readers(matrix).all(factor) {
+                return None;
+            }
+        }
         _ => return None,
     }
     let parts = node.inputs.iter().map(|v| match f.node(*v).op {
@@ -90,8 +98,8 @@ fn derived(f: &Function, node: &Node, allowed: impl Fn(u32) -> bool) -> Option<D
 
 fn join_in_block(f: &Function, constant: &[bool]) -> Result<(Function, Vec<Derived>), Diagnostic> {
     let mut new: Vec<Derived> = Vec::new();
-    let out = Rewriter::new(f).run(|r, _, node| {
-        let Some(weight) = derived(f, node, |p| constant[p as usize]) else { return Ok(None) };
+    let out = Rewriter::new(f).run(|r, at, node| {
+        let Some(weight) = derived(f, at, |p| constant[p as usize]) else { return Ok(None) };
         let name = join_names(weight.parts.iter().map(|p| &*f.params[*p as usize].name));
         let v = r.to.param(&name, Role::Block, node.types[0].clone(), node.at.clone());
         new.push(weight);
@@ -114,7 +122,13 @@ impl Joins {
             return i as u32;
         }
         let Source::Joined(parts) = &source else { unreachable!("made above") };
-        let name = join_names(parts.iter().map(|p| &*self.weights[*p as usize].name));
+        let base = match parts.as_slice() {
+            [one] => matrix_name(&self.weights[*one as usize].name),
+            _ => join_names(parts.iter().map(|p| &*self.weights[*p as usize].name)),
+        };
+        let taken = |name: &str| self.weights.iter().any(|w| &*w.name == name);
+        let numbered = (2..).map(|i| format!("{base}{i}"));
+        let name = std::iter::once(base.clone()).chain(numbered).find(|n| !taken(n)).expect("there are names enough");
         self.weights.push(Weight { name: name.into(), ty: made.ty });
         self.sources.push(source);
         self.weights.len() as u32 - 1
@@ -126,7 +140,7 @@ impl Joins {
             _ => None,
         };
         let mut declared: BTreeMap<u32, ValueId> = BTreeMap::new();
-        Rewriter::new(f).run(|r, _, node| {
+        Rewriter::new(f).run(|r, at, node| {
             let mut declare = |r: &mut Rewriter<'_>, made: Derived| {
                 let w = self.weight(made);
                 *declared.entry(w).or_insert_with(|| {
@@ -135,7 +149,7 @@ impl Joins {
                 })
             };
             let is_weight = |p: u32| matches!(f.params[p as usize].role, Role::Weight(_));
-            if let Some(made) = derived(f, node, is_weight) {
+            if let Some(made) = derived(f, at, is_weight) {
                 let parts = node.inputs.iter().filter_map(|v| number(*v)).collect();
                 return Ok(Some(vec![declare(r, Derived { parts, ..made })]));
             }
@@ -150,6 +164,11 @@ impl Joins {
             Ok(Some(r.to.raw(node.op.clone(), &inputs, node.types.to_vec(), node.at.clone())))
         })
     }
+}
+
+/// `conv.matrix` of `conv.weight`.
+fn matrix_name(name: &str) -> String {
+    format!("{}.matrix", name.trim_end_matches(".weight"))
 }
 
 /// `a.{x,y,z}.weight` of names that differ in one place; else the names joined by `+`.
