@@ -37,19 +37,19 @@ fn unary(dtype: DType, ops: &[UnaryOp]) {
 }
 
 #[test]
-fn unary_f32() {
+pub(super) fn unary_f32() {
     unary(DType::F32, UnaryOp::ALL);
 }
 
 #[test]
-fn unary_halves() {
+pub(super) fn unary_halves() {
     unary(DType::BF16, UnaryOp::ALL);
     unary(DType::F16, UnaryOp::ALL);
 }
 
 /// Sines of f64 have a largest argument, and the inverse error function has a smallest distance from 1.
 #[test]
-fn unary_f64() {
+pub(super) fn unary_f64() {
     use UnaryOp::*;
     let bounded = [Sin, Cos, Tan, Erfinv];
     let others: Vec<UnaryOp> = UnaryOp::ALL.iter().copied().filter(|op| !bounded.contains(op)).collect();
@@ -68,7 +68,7 @@ fn unary_f64() {
 }
 
 #[test]
-fn unary_integers_and_bool() {
+pub(super) fn unary_integers_and_bool() {
     for dtype in DType::ALL.into_iter().filter(|d| !d.is_float()) {
         unary(dtype, UnaryOp::ALL);
     }
@@ -98,7 +98,7 @@ fn binary(dtype: DType) {
 }
 
 #[test]
-fn binary_floats() {
+pub(super) fn binary_floats() {
     for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64] {
         binary(dtype);
     }
@@ -106,7 +106,7 @@ fn binary_floats() {
 
 /// Of f64 the remainder is rounded where the quotient is long.
 #[test]
-fn remainder_of_f64() {
+pub(super) fn remainder_of_f64() {
     let mut s = Suite::new("remainder_f64");
     let n = s.symbol("N", 0, 64);
     let x = s.input(DType::F64, &[n.clone()], Fill::Between(-100.0, 100.0));
@@ -120,14 +120,14 @@ fn remainder_of_f64() {
 }
 
 #[test]
-fn binary_integers_and_bool() {
+pub(super) fn binary_integers_and_bool() {
     for dtype in DType::ALL.into_iter().filter(|d| !d.is_float()) {
         binary(dtype);
     }
 }
 
 #[test]
-fn comparisons_and_selects() {
+pub(super) fn comparisons_and_selects() {
     let mut s = Suite::new("compare");
     let n = s.symbol("N", 0, 64);
     for dtype in DType::ALL {
@@ -149,7 +149,7 @@ fn comparisons_and_selects() {
 }
 
 #[test]
-fn casts_between_all_dtypes() {
+pub(super) fn casts_between_all_dtypes() {
     for from in DType::ALL {
         let mut s = Suite::new(&format!("cast_{from}"));
         let n = s.symbol("N", 0, 64);
@@ -163,7 +163,7 @@ fn casts_between_all_dtypes() {
 }
 
 #[test]
-fn literals_and_sizes_in_every_dtype() {
+pub(super) fn literals_and_sizes_in_every_dtype() {
     let mut s = Suite::new("literals");
     let n = s.symbol("N", 0, 64);
     s.input(DType::F32, &[n.clone()], Fill::Small);
@@ -184,9 +184,9 @@ fn literals_and_sizes_in_every_dtype() {
 }
 
 #[test]
-fn gated_products() {
+pub(super) fn gated_products() {
     use Activation::*;
-    for dtype in super::NARROW {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("gated_{dtype}"));
         let n = s.symbol("N", 0, 64);
         for a in [Silu, Gelu, GeluApprox, Relu, Sigmoid] {

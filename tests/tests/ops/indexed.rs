@@ -7,7 +7,7 @@ use mlxc_tests::suite::{Fill, Suite, c, sizes};
 const EXTENTS: [&[i64]; 4] = [&[0], &[1], &[6], &[23]];
 
 #[test]
-fn sliding_windows() {
+pub(super) fn sliding_windows() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("sliding_{dtype}"));
         let n = s.symbol("N", 5, 32);
@@ -39,7 +39,7 @@ fn sliding_windows() {
 }
 
 #[test]
-fn scans() {
+pub(super) fn scans() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("scans_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -65,7 +65,7 @@ fn scans() {
 
 /// Infinities and NaN go through extremes and sums as they do one by one.
 #[test]
-fn scans_of_every_magnitude() {
+pub(super) fn scans_of_every_magnitude() {
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64, DType::U64, DType::I8] {
         let mut s = Suite::new(&format!("wide_scans_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -81,7 +81,7 @@ fn scans_of_every_magnitude() {
 }
 
 #[test]
-fn sorts() {
+pub(super) fn sorts() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("sorts_{dtype}"));
         let n = s.symbol("N", 0, 40);
@@ -113,7 +113,7 @@ fn others() -> Fill {
 }
 
 #[test]
-fn gathers_over_axes() {
+pub(super) fn gathers_over_axes() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("gather_nd_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -135,7 +135,7 @@ fn gathers_over_axes() {
 }
 
 #[test]
-fn scatters() {
+pub(super) fn scatters() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("scatter_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -168,7 +168,7 @@ fn scatters() {
 }
 
 #[test]
-fn scatters_along() {
+pub(super) fn scatters_along() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("scatter_along_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -188,7 +188,7 @@ fn scatters_along() {
 }
 
 #[test]
-fn bitcasts() {
+pub(super) fn bitcasts() {
     let mut s = Suite::new("bitcasts");
     let n = s.symbol("N", 0, 32);
     for from in DType::ALL {
@@ -211,7 +211,7 @@ fn bitcasts() {
 }
 
 #[test]
-fn random_bits() {
+pub(super) fn random_bits() {
     let mut s = Suite::new("random_bits");
     let n = s.symbol("N", 0, 32);
     let m = s.symbol("M", 0, 32);

@@ -11,8 +11,11 @@ mod product;
 mod reduction;
 mod refusals;
 mod state;
+mod table;
 
 use mlxc_ir::DType;
 
 /// The float types every template computes in f32.
 const NARROW: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
+/// Every float type.
+const FLOATS: [DType; 4] = [DType::F32, DType::BF16, DType::F16, DType::F64];

@@ -18,7 +18,7 @@ fn allowed(dtype: DType) -> f64 {
 
 /// Panels: the right factor is a weight [N, K]. One row, few rows, many rows.
 #[test]
-fn with_weights() {
+pub(super) fn with_weights() {
     for dtype in FLOATS {
         let mut s = Suite::new(&format!("weights_{dtype}"));
         let n = s.symbol("S", 0, 70);
@@ -39,7 +39,7 @@ fn with_weights() {
 }
 
 #[test]
-fn without_weights() {
+pub(super) fn without_weights() {
     for dtype in FLOATS {
         let mut s = Suite::new(&format!("values_{dtype}"));
         let n = s.symbol("S", 0, 40);

@@ -12,7 +12,7 @@ impl Infer<'_> {
         let x = self.inputs[0];
         let fits = x.dtype.bytes() == to.bytes() && x.dtype != DType::Bool && to != DType::Bool;
         if !fits {
-            return Err(self.dtype_error(&format!("a dtype of {} bytes, and no bool", to.bytes())));
+            return Err(self.dtype_error(&format!("a number of {} bits", 8 * to.bytes())));
         }
         Ok(TensorType { dtype: to, shape: x.shape.clone() })
     }

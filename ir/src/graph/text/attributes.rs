@@ -194,7 +194,9 @@ impl Reader<'_> {
     }
 
     fn dtype(&self, key: &'static str) -> Result<DType, Wanted> {
-        self.word(key, "a dtype")?.parse().map_err(|()| (key, "a dtype"))
+        let word = self.word(key, "a dtype")?;
+        let wanted = if super::parse::is_complex(word) { "a dtype that is not complex" } else { "a dtype" };
+        word.parse().map_err(|()| (key, wanted))
     }
 
     fn bytes(&self, key: &'static str) -> Result<Vec<u8>, Wanted> {
