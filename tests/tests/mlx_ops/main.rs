@@ -115,7 +115,8 @@ fn differs(got: &Tensor, want: &Tensor, limit: Limit) -> Option<String> {
     let bad = |i: &usize| {
         let (a, b) = (g.float(*i), w.float(*i));
         let same = a == b || a.is_nan() && b.is_nan();
-        !same && !((a - b).abs() <= allowed)
+        let off = (a - b).abs();
+        !same && (off > allowed || off.is_nan())
     };
     let list: Vec<String> = (0..g.len())
         .filter(bad)

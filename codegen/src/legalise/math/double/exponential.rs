@@ -5,7 +5,7 @@ use mlxc_ir::DType;
 use super::{Compute, MAGIC, V, nearest, or_itself};
 
 /// ln 2 in two parts, n times the first exact (msun e_exp.c).
-const LN2: (f64, f64) = (6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10);
+const LN2: (f64, f64) = (0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10);
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 
 /// 1/k! for k from 14 to 2, highest power first: (eʳ − 1 − r)/r² to 2⁻⁵⁷ of eʳ.
