@@ -11,7 +11,7 @@ use mlxc_tests::suite::tensor;
 use std::collections::BTreeMap;
 
 /// Compiles for both targets, runs at symbol values and holds every result to the interpreter.
-fn check(module: &Module, values: &[&[i64]]) {
+pub(super) fn check(module: &Module, values: &[&[i64]]) {
     let f = &module.functions[0];
     for target in ["host", "x86-64-v3"] {
         let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
@@ -49,7 +49,7 @@ fn check(module: &Module, values: &[&[i64]]) {
     }
 }
 
-fn traced(name: &str, model: impl FnOnce(&Context)) -> Module {
+pub(super) fn traced(name: &str, model: impl FnOnce(&Context)) -> Module {
     trace(name, model).unwrap_or_else(|e| panic!("{e}"))
 }
 

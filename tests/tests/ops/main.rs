@@ -1,6 +1,7 @@
 //! Every op of the Graph IR in every dtype it is typed for: compiled by the real pipeline against the interpreter.
 
 mod attention;
+mod composed;
 mod composite;
 mod convolution;
 mod elementwise;
