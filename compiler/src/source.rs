@@ -1,14 +1,23 @@
 //! From what a user names (a folder, a package, a text graph) to a package that can be run.
 
+use crate::checkpoint::check_unread;
 use crate::error::Errors;
-use crate::models::{Config, EntryOptions, trace_llama};
+use crate::models::{Architecture, Config, EntryOptions, trace_model};
 use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
+use crate::quantization::{Quantization, Quantizing};
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
 use mlxc_ir::graph::Module;
-use mlxc_ir::{DType, Diagnostic, Location};
+use mlxc_ir::{DType, Diagnostic, Location, Scheme};
 use mlxc_package::{OpenOptions, Package};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// A folder's model: its config, and how its weights are read.
+struct Described {
+    config: Config,
+    dtype: DType,
+    quantization: Quantization,
+}
 
 /// What a build is given.
 #[derive(Clone, Debug)]
@@ -23,6 +32,13 @@ pub struct Build {
     pub context: Option<i64>,
     /// Tokens of one prefill step.
     pub prefill_chunk: i64,
+    /// Scheme of every layer whose rows are whole groups.
+    pub quantize: Option<Scheme>,
+    /// Schemes of layers by pattern, none for dense; the last that fits decides.
+    pub quantize_layers: Vec<(String, Option<Scheme>)>,
+    /// Bits of an element of the key-value state: 8 keeps codes with a scale and a bias for each token and head; the model's
+    /// dtype unless given.
+    pub kv_bits: Option<u8>,
     /// Seed of random weights, instead of the checkpoint's.
     pub random_weights: Option<u64>,
     /// Numerics.
@@ -48,6 +64,9 @@ impl Build {
             dtype: None,
             context: None,
             prefill_chunk: 512,
+            quantize: None,
+            quantize_layers: Vec::new(),
+            kv_bits: None,
             random_weights: None,
             level: Level::Strict,
             fuse: true,
@@ -72,18 +91,69 @@ impl Build {
         Ok(Package::open_with(&self.model, options).map_err(crate::pipeline::package_error)?)
     }
 
+    /// What a folder's files say of the model.
+    fn described(&self) -> Result<Described, Errors> {
+        let path = self.model.join("config.json");
+        let (text, file) = (read(&path)?, path.display().to_string());
+        let mut config = Config::parse(&text, &file)?;
+        if let Architecture::Encoder(e) = &mut config.architecture {
+            // Where sentence-transformers says how a text becomes one vector.
+            for (name, pooling) in [("1_Pooling/config.json", true), ("modules.json", false)] {
+                let path = self.model.join(name);
+                if path.is_file() {
+                    let (text, file) = (read(&path)?, path.display().to_string());
+                    if pooling { e.read_pooling(&text, &file) } else { e.read_modules(&text, &file) }?;
+                }
+            }
+        }
+        let quantization = self.quantization(&config, &file)?;
+        let dtype = self.dtype.unwrap_or(config.dtype);
+        Ok(Described { config, dtype, quantization })
+    }
+
+    /// The dtype of weights and how layers are quantised.
+    pub(crate) fn described_quantization(&self) -> Result<(DType, Quantization), Errors> {
+        self.described().map(|d| (d.dtype, d.quantization))
+    }
+
+    /// How layers are quantised: as the checkpoint has them, or as the caller asks.
+    fn quantization(&self, config: &Config, file: &str) -> Result<Quantization, Errors> {
+        let found = match (&config.quantization, self.random_weights) {
+            (Some(q), Some(_)) => Some(Quantization::of_config(q, file)?),
+            (None, Some(_)) => None,
+            (q, None) => {
+                let checkpoint = Checkpoint::open(&self.model)?;
+                let scales =
+                    checkpoint.names().find(|n| n.ends_with(".scales")).and_then(|n| checkpoint.float_dtype(n));
+                Quantization::of_checkpoint(q.as_ref(), checkpoint.names(), scales, file)?
+            }
+        };
+        let asked = self.quantize.is_some() || !self.quantize_layers.is_empty();
+        if let Some(found) = found {
+            if asked {
+                return Err(Diagnostic::new(942, "the checkpoint is quantised already")
+                    .at(Location::new(file, 0, 0))
+                    .expected("a dense checkpoint where quantisation is asked for")
+                    .into());
+            }
+            return Ok(found);
+        }
+        let start = self.quantize.map_or_else(Quantization::default, Quantization::uniform);
+        let rules = self.quantize_layers.iter();
+        Ok(rules.cloned().try_fold(start, |q, (pattern, scheme)| q.with_rule(&pattern, scheme))?)
+    }
+
     /// Traces or parses the model.
     ///
     /// # Errors
     /// `MLXC0903` if the path is none of the forms, `MLXC0920` an unreadable file, or what the model code says.
     pub fn trace(&self) -> Result<Module, Errors> {
         if self.model.is_dir() {
-            let path = self.model.join("config.json");
-            let text = read(&path)?;
-            let config = Config::parse(&text, &path.display().to_string())?;
-            let context = self.context.unwrap_or_else(|| config.max_position_embeddings.min(4096));
-            let dtype = self.dtype.unwrap_or(config.dtype);
-            return trace_llama(&config, EntryOptions { dtype, chunk: self.prefill_chunk, context });
+            let d = self.described()?;
+            let context = self.context.unwrap_or_else(|| d.config.max_position_embeddings.min(4096));
+            let coded_states = self.kv_bits == Some(8);
+            let options = EntryOptions { dtype: d.dtype, chunk: self.prefill_chunk, context, coded_states };
+            return trace_model(&d.config, options, &d.quantization);
         }
         if self.model.extension().is_some_and(|e| e == "graph") {
             let text = read(&self.model)?;
@@ -120,18 +190,28 @@ impl Build {
         compile_with(&module, &self.options()?, stage)
     }
 
-    /// The model's weights.
+    /// The weights of a module that was traced from this model.
     ///
     /// # Errors
-    /// A missing or damaged checkpoint.
-    pub fn weights(&self) -> Result<Box<dyn Weights>, Errors> {
-        if let Some(seed) = self.random_weights {
-            return Ok(Box::new(RandomWeights { seed }));
+    /// A missing or damaged checkpoint, or one with tensors that the module does not read.
+    pub fn weights(&self, module: &Module) -> Result<Box<dyn Weights>, Errors> {
+        if !self.model.is_dir() {
+            return Ok(match self.random_weights {
+                Some(seed) => Box::new(RandomWeights { seed }),
+                None => Box::new(NoWeights),
+            });
         }
-        if self.model.is_dir() {
-            return Ok(Box::new(Checkpoint::open(&self.model)?));
-        }
-        Ok(Box::new(NoWeights))
+        let d = self.described()?;
+        let dense: Box<dyn Weights> = match self.random_weights {
+            Some(seed) => Box::new(RandomWeights { seed }),
+            None => {
+                let checkpoint = Checkpoint::open(&self.model)?;
+                check_unread(&checkpoint, module)?;
+                Box::new(checkpoint)
+            }
+        };
+        let as_they_are = d.quantization.is_none() || d.quantization.is_stored();
+        Ok(if as_they_are { dense } else { Box::new(Quantizing::new(dense, d.dtype, d.quantization)) })
     }
 
     /// Members beside code and weights: what turns tokens into text, and what explains the package.
@@ -172,7 +252,7 @@ impl Build {
         let folder = tempfile::tempdir()
             .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
         let path = folder.path().join("model.mlxc");
-        compiled.save(&path, &*self.weights()?, &self.extras(&compiled)?, &mut |_| {})?;
+        compiled.save(&path, &*self.weights(&compiled.traced)?, &self.extras(&compiled)?, &mut |_| {})?;
         // The mapping outlives the name.
         Ok(Arc::new(Package::open(&path).map_err(crate::pipeline::package_error)?))
     }

@@ -57,7 +57,7 @@ pub fn verify(
     mlxc_ir::graph::verify::verify(&module)?;
     stage("interpret");
     let source: Box<dyn Weights> =
-        if build.is_package() { Box::new(Stored { package: package.clone() }) } else { build.weights()? };
+        if build.is_package() { Box::new(Stored { package: package.clone() }) } else { build.weights(&module)? };
     let model = Model::load(package, load).map_err(runtime_error)?;
     let mut out = Vec::new();
     for f in module.entries() {

@@ -1,12 +1,14 @@
 //! Where a module's weights come from: checkpoints, seeds, or the caller's memory.
 
+use crate::checkpoint::Index;
+use crate::experts;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use mlxc_ir::graph::TensorType;
 use mlxc_ir::{DType, Diagnostic, Location};
 use safetensors::SafeTensors;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,12 @@ pub trait Weights {
     /// # Errors
     /// `MLXC0921` a weight that is not there, `MLXC0922` one of another shape, `MLXC0923` a damaged file.
     fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic>;
+}
+
+impl Weights for Box<dyn Weights> {
+    fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
+        (**self).read(name, ty)
+    }
 }
 
 /// No weights: for functions without any.
@@ -90,6 +98,8 @@ pub struct Checkpoint {
     files: Vec<(PathBuf, Mmap)>,
     /// File of each tensor.
     places: BTreeMap<String, usize>,
+    /// The file that says which tensors there are.
+    origin: PathBuf,
 }
 
 impl Checkpoint {
@@ -98,51 +108,69 @@ impl Checkpoint {
     /// # Errors
     /// `MLXC0920` a missing file, `MLXC0923` a damaged one.
     pub fn open(folder: &Path) -> Result<Self, Diagnostic> {
-        let index = folder.join("model.safetensors.index.json");
-        let names: BTreeSet<String> = if index.is_file() {
-            let text = std::fs::read_to_string(&index).map_err(|e| unreadable(&index, &e))?;
-            let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| damaged(&index, e.to_string()))?;
-            let map = value.get("weight_map").and_then(|m| m.as_object());
-            let map = map.ok_or_else(|| damaged(&index, "no object `weight_map`".into()))?;
-            let files: Option<BTreeSet<String>> = map.values().map(|v| v.as_str().map(String::from)).collect();
-            let files = files.ok_or_else(|| damaged(&index, "a file name that is no string".into()))?;
-            // Names come from the file: they stay in the folder.
-            if let Some(bad) = files.iter().find(|f| Path::new(f).components().count() != 1) {
-                return Err(damaged(&index, format!("the file name `{bad}`")));
-            }
-            files
-        } else {
-            BTreeSet::from(["model.safetensors".to_string()])
-        };
-        let mut out = Checkpoint { files: Vec::new(), places: BTreeMap::new() };
-        for name in names {
+        let index = Index::read(folder)?;
+        let mut out = Checkpoint { files: Vec::new(), places: BTreeMap::new(), origin: index.origin.clone() };
+        for name in index.files() {
             let path = folder.join(name);
             let file = File::open(&path).map_err(|e| unreadable(&path, &e))?;
             // SAFETY: the mapping is only read; a file that another process truncates meanwhile ends this one, as with
             // every mapped input.
             let map = unsafe { Mmap::map(&file) }.map_err(|e| unreadable(&path, &e))?;
             let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(&path, e.to_string()))?;
-            for name in tensors.names() {
-                out.places.insert(name.to_string(), out.files.len());
+            index.check(name, &tensors.names())?;
+            for tensor in tensors.names().into_iter().filter(|t| index.holds(name, t)) {
+                out.places.insert(tensor.to_string(), out.files.len());
             }
             out.files.push((path, map));
         }
         Ok(out)
     }
 
+    /// dtype of a tensor, if it is there and of a float dtype that is read.
+    pub fn float_dtype(&self, name: &str) -> Option<DType> {
+        let (_, map) = &self.files[*self.places.get(name)?];
+        let dtype = SafeTensors::deserialize(map).ok()?.tensor(name).ok()?.dtype();
+        match dtype {
+            safetensors::Dtype::F32 => Some(DType::F32),
+            safetensors::Dtype::BF16 => Some(DType::BF16),
+            safetensors::Dtype::F16 => Some(DType::F16),
+            _ => None,
+        }
+    }
+
     /// Names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
+
+    /// The tensors of which a stacked weight is made, and the type of each.
+    fn parts(&self, name: &str, ty: &TensorType) -> Option<(TensorType, Vec<String>)> {
+        let (experts, rest) = ty.shape.split_first()?;
+        let one = TensorType { dtype: ty.dtype, shape: rest.to_vec() };
+        Some((one, experts::parts(name, experts.as_const()?, |n| self.places.contains_key(n))?))
+    }
+
+    /// Names of the tensors a weight is read from.
+    pub(crate) fn sources(&self, name: &str, ty: &TensorType) -> Vec<String> {
+        match self.parts(name, ty) {
+            Some((_, parts)) if !self.places.contains_key(name) => parts,
+            _ => vec![name.to_string()],
+        }
+    }
+
+    /// The file of a tensor.
+    pub fn file_of(&self, tensor: &str) -> Option<&Path> {
+        self.places.get(tensor).map(|i| self.files[*i].0.as_path())
+    }
 }
 
-fn unreadable(path: &Path, e: &std::io::Error) -> Diagnostic {
+pub(crate) fn unreadable(path: &Path, e: &std::io::Error) -> Diagnostic {
     Diagnostic::new(920, "a file of the checkpoint cannot be read")
         .at(Location::new(path.display().to_string(), 0, 0))
         .found(e.to_string())
 }
 
-fn damaged(path: &Path, found: String) -> Diagnostic {
+pub(crate) fn damaged(path: &Path, found: String) -> Diagnostic {
     Diagnostic::new(923, "a file of the checkpoint is damaged")
         .at(Location::new(path.display().to_string(), 0, 0))
         .found(found)
@@ -151,9 +179,12 @@ fn damaged(path: &Path, found: String) -> Diagnostic {
 impl Weights for Checkpoint {
     fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic> {
         let Some(at) = self.places.get(name) else {
-            let folder = self.files.first().map_or_else(String::new, |(p, _)| p.display().to_string());
+            if let Some((one, parts)) = self.parts(name, ty) {
+                let read = |part: &String| self.read(part, &one).map(Cow::into_owned);
+                return parts.iter().map(read).collect::<Result<Vec<_>, _>>().map(|p| Cow::Owned(p.concat()));
+            }
             return Err(Diagnostic::new(921, format!("the checkpoint has no tensor `{name}`"))
-                .at(Location::new(folder, 0, 0))
+                .at(Location::new(self.origin.display().to_string(), 0, 0))
                 .expected(ty.display(&[]).to_string()));
         };
         let (path, map) = &self.files[*at];
@@ -164,10 +195,13 @@ impl Weights for Checkpoint {
             safetensors::Dtype::F32 => DType::F32,
             safetensors::Dtype::BF16 => DType::BF16,
             safetensors::Dtype::F16 => DType::F16,
+            // Codes and scales of quantised weights are read as they are.
+            safetensors::Dtype::U32 if ty.dtype == DType::U32 => DType::U32,
+            safetensors::Dtype::U8 if ty.dtype == DType::U8 => DType::U8,
             other => {
                 return Err(Diagnostic::new(922, format!("tensor `{name}` has a dtype that is not read"))
                     .at(place)
-                    .expected("F32, F16 or BF16")
+                    .expected(if ty.dtype.is_float() { "F32, F16 or BF16".to_string() } else { ty.dtype.to_string() })
                     .found(format!("{other:?}")));
             }
         };

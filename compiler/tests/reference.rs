@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const COMMANDS: [&str; 8] = ["compile", "generate", "perplexity", "run", "inspect", "explain", "dump", "verify"];
+const COMMANDS: [&str; 9] =
+    ["compile", "generate", "perplexity", "embed", "run", "inspect", "explain", "dump", "verify"];
 
 fn help(args: &[&str]) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_mlxc"))

@@ -5,6 +5,7 @@
 //! - [`kernel`]: the Kernel IR. One scheduled, loop-level, typed kernel between lowering and the writers. Its reference is
 //!   the module's own documentation.
 //! - [`profile`]: what lowering and legalisation need to know of a machine, as plain data.
+//! - [`quantize`]: the schemes of quantised weights and their bit layout.
 //! - [`diagnostic`]: errors as values.
 //!
 //! Both IRs have a builder, a verifier, a text form that parses back, and an interpreter that says what they mean. Sizes
@@ -36,7 +37,9 @@ pub mod diagnostic;
 pub mod graph;
 pub mod kernel;
 pub mod profile;
+pub mod quantize;
 
 pub use diagnostic::{Diagnostic, Location};
 pub use mlxc_package::{DType, Layout, Range, Size, SymId};
 pub use profile::TargetProfile;
+pub use quantize::{QuantMode, Scheme};

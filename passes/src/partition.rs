@@ -464,7 +464,7 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
         match &f.nodes[*n as usize].op {
             op if line::is_anchor(op) => lines.push(*n),
             Op::Sdpa { .. } => attentions.push(*n),
-            Op::MatMul { .. } if has_panels(f, target, *n) => products.push(*n),
+            Op::MatMul { .. } if matmul::fits(f, target, *n) => products.push(*n),
             _ => {}
         }
     }
@@ -506,11 +506,6 @@ fn reduces_before(f: &Function, nodes: &Region, product: u32) -> bool {
     false
 }
 
-fn has_panels(f: &Function, target: &Target<'_>, node: u32) -> bool {
-    matmul::weight_operand(f, node)
-        .is_some_and(|p| matches!(target.layouts.get(&p), Some(mlxc_ir::Layout::Blocked { .. })))
-}
-
 /// A kernel is named after its anchor (a product without a name after its weight), else its last output.
 fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
     let anchor = nodes.iter().find(|n| matches!(f.nodes[**n as usize].op, Op::Sdpa { .. } | Op::MatMul { .. }));
@@ -518,7 +513,7 @@ fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
         Some(n) => ValueId::of(*n as usize),
         None => outputs.last().copied().unwrap_or(ValueId::of(0)),
     };
-    let weight = anchor.filter(|_| f.node(v).name.is_none()).and_then(|n| matmul::weight_operand(f, *n));
+    let weight = anchor.filter(|_| f.node(v).name.is_none()).and_then(|n| matmul::named_weight(f, *n));
     match weight {
         Some(p) => weight_name(&f.params[p as usize].name),
         None => crate::lower::emit::identifier(&f.value_name(v)),

@@ -274,14 +274,31 @@ pub fn wanted(f: &Function, profile: &TargetProfile) -> BTreeMap<u32, Layout> {
         if let Some(p) = matmul::weight_operand(f, i as u32) {
             out.insert(p, matmul::panels(profile, f.params[p as usize].ty.dtype));
         }
-        if let Op::Sdpa { .. } = node.op
-            && let Op::Param(p) = f.node(home(f, node.inputs[1])).op
-            && (matches!(f.params[p as usize].role, Role::State(_)) || f.updates.iter().any(|(u, _)| *u == p))
-        {
-            out.insert(p, attention::key_panels(profile));
+        if let Op::Sdpa { .. } = node.op {
+            key_states(f, node.inputs[1], &mut |p| {
+                out.insert(p, attention::key_panels(profile));
+            });
         }
     }
     out
+}
+
+/// The states that keys are, or are computed from token by token.
+fn key_states(f: &Function, keys: ValueId, found: &mut impl FnMut(u32)) {
+    let at = home(f, keys);
+    let node = f.node(at);
+    match &node.op {
+        Op::Param(p) => {
+            let state = matches!(f.params[*p as usize].role, Role::State(_)) || f.updates.iter().any(|(u, _)| u == p);
+            if state && f.ty(at).rank() == 4 {
+                found(*p);
+            }
+        }
+        op if op.is_elementwise() || matches!(op, Op::Broadcast { .. }) => {
+            node.inputs.iter().for_each(|v| key_states(f, *v, found));
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ fn norm(b: &mut Builder<'_>, g: &Config, x: ValueId, w: ValueId) -> ValueId {
 fn attention(b: &mut Builder<'_>, g: &Config, [q, k, v]: [ValueId; 3], s: &Size, position: ValueId) -> ValueId {
     let scale = 1.0 / (g.head as f64).sqrt();
     if g.composites {
-        let op = Op::Sdpa { scale: scale.into(), causal: true, mask: false, offset: true };
+        let op = Op::Sdpa { scale: scale.into(), causal: true, mask: false, offset: true, window: None, softcap: None };
         return b.op(op, &[q, k, v, position]);
     }
     let repeated = |b: &mut Builder<'_>, x: ValueId| {

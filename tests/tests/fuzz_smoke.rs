@@ -94,8 +94,13 @@ fn packages() {
 
 #[test]
 fn configurations() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kjv-llama/config.json");
-    let seeds = [std::fs::read(path).expect("the fixture is in the repository")];
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+    let families = ["bert", "gemma3", "mistral", "phi3", "qwen2", "qwen3-moe"].map(|f| format!("families/{f}"));
+    let seeds: Vec<Vec<u8>> = ["kjv-llama".to_string()]
+        .iter()
+        .chain(&families)
+        .map(|f| std::fs::read(format!("{fixtures}/{f}/config.json")).expect("the fixture is in the repository"))
+        .collect();
     texts(&mut Random::new(4), &seeds, 5000, fuzz::config_json);
 }
 

@@ -131,16 +131,7 @@ fn rows_of_a_table() {
 
 /// Merged projections with rotary embedding and cache writes, and attention over the caches.
 fn attention(cx: &Context, many: bool) {
-    let config = AttentionConfig {
-        hidden: 64,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 32,
-        qkv_bias: false,
-        output_bias: false,
-        rope: RoPE { dims: 32, traditional: false, base: 10000.0, frequencies: None },
-        capacity: 48,
-    };
+    let config = AttentionConfig::new(64, 4, 2, 32, RoPE::new(32, 10000.0), 48);
     let s = if many { cx.dim("S", 1..=16) } else { 1.into() };
     let position = cx.scalar("position", 0..=47);
     let x = cx.input("x", DType::BF16, (s, 64));

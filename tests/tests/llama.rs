@@ -1,9 +1,9 @@
 //! The small Llama of the fixtures, end to end, against figures computed by other software.
 
-use mlxc::models::{Config, EntryOptions, trace_llama};
+use mlxc::models::{Config, EntryOptions, trace_model};
 use mlxc::pipeline::{Compiled, Options, compile};
 use mlxc::weights::{Checkpoint, RandomWeights, Weights};
-use mlxc::{DType, Module};
+use mlxc::{DType, Module, Quantization};
 use mlxc_runtime::{LoadOptions, Model, Session, Tensor, TensorView};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -24,7 +24,8 @@ fn expected() -> Value {
 }
 
 fn module(dtype: DType, chunk: i64) -> Module {
-    trace_llama(&config(), EntryOptions { dtype, chunk, context: 512 }).unwrap_or_else(|e| panic!("{e}"))
+    trace_model(&config(), EntryOptions::new(dtype, chunk, 512), &Quantization::default())
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn options() -> Options {

@@ -207,7 +207,10 @@ pub fn block(dtype: DType, one: bool) -> Function {
     let k1 = b.op(Op::SliceUpdate { axes: vec![2] }, &[kc, k, pos]);
     let v1 = b.op(Op::SliceUpdate { axes: vec![2] }, &[vc, v, pos]);
     let scale = (1.0 / (hd as f64).sqrt()).into();
-    let o = b.op(Op::Sdpa { scale, causal: true, mask: false, offset: true }, &[q, k1, v1, pos]);
+    let o = b.op(
+        Op::Sdpa { scale, causal: true, mask: false, offset: true, window: None, softcap: None },
+        &[q, k1, v1, pos],
+    );
     let o = b.op(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[o]);
     let o = b.op(Op::Reshape { shape: vec![s.clone(), c(h * hd)] }, &[o]);
     let o = b.op(product.clone(), &[o, wo]);

@@ -670,6 +670,10 @@ struct Attention {
     /// In f64, which the composite does not compute in.
     wide: bool,
     scale: f64,
+    /// Factors before and after a tanh of the scores.
+    cap: Option<(f64, f64)>,
+    /// The mask comes before the tanh.
+    late: bool,
 }
 
 fn attention_case(a: Attention) -> Function {
@@ -695,6 +699,15 @@ fn attention_case(a: Attention) -> Function {
     let (k, v) = (repeated(&mut b, k), repeated(&mut b, v));
     let scores = b.op(PRODUCT, &[q, k]);
     let scores = b.scalar(BinaryOp::Multiply, scores, a.scale);
+    let capped = |b: &mut B, scores: ValueId| match a.cap {
+        Some((before, after)) => {
+            let x = b.scalar(BinaryOp::Multiply, scores, before);
+            let x = b.unary(UnaryOp::Tanh, x);
+            b.scalar(BinaryOp::Multiply, x, after)
+        }
+        None => scores,
+    };
+    let scores = if a.late { scores } else { capped(&mut b, scores) };
     let full = b.shape(scores);
     let iota = |b: &mut B, axis: u32| b.op(Op::Iota { dtype: DType::I32, shape: sizes(&[s, t]), axis }, &[]);
     let lower = |b: &mut B, op: CompareOp, more: i64| {
@@ -734,6 +747,7 @@ fn attention_case(a: Attention) -> Function {
         }
         _ => scores,
     };
+    let scores = if a.late { capped(&mut b, scores) } else { scores };
     let weights = if a.wrong_axis {
         let rank = full.len() as u32;
         let most = b.reduce(ReduceOp::Max, rank - 2, true, scores);
@@ -760,11 +774,20 @@ fn attention_cases() -> Cases {
         Attention { mask: 4, ..plain },
         Attention { rank: 3, mask: 3, ..plain },
         Attention { shared: 2, tiled: true, ..plain },
+        Attention { cap: Some((0.5, 2.0)), mask: 1, ..plain },
+        Attention { cap: Some((0.5, 3.0)), ..plain },
     ];
     // The composite each case becomes: causal, with a mask, key heads.
     let becomes = [(false, false, 4), (false, false, 4), (false, false, 2), (true, false, 1), (true, false, 4)]
         .into_iter()
-        .chain([(false, true, 4), (false, true, 4), (false, true, 4), (false, false, 4)]);
+        .chain([
+            (false, true, 4),
+            (false, true, 4),
+            (false, true, 4),
+            (false, false, 4),
+            (true, false, 4),
+            (false, false, 4),
+        ]);
     let rules = all();
     for (a, (causal, mask, heads)) in fires.iter().zip(becomes) {
         let f = attention_case(*a);
@@ -792,6 +815,9 @@ fn attention_cases() -> Cases {
             attention_case(Attention { mask: 5, ..plain }),
             attention_case(Attention { wrong_axis: true, ..plain }),
             attention_case(Attention { wide: true, ..plain }),
+            // A cap of masked scores lets the hidden keys weigh.
+            attention_case(Attention { cap: Some((0.5, 2.0)), late: true, mask: 2, ..plain }),
+            attention_case(Attention { cap: Some((0.5, -2.0)), ..plain }),
         ],
     }
 }

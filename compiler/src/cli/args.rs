@@ -1,7 +1,7 @@
 //! The command line, declared.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mlxc::DType;
+use mlxc::{DType, Scheme};
 use std::path::PathBuf;
 
 /// An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
@@ -25,10 +25,16 @@ pub struct Cli {
 pub enum Command {
     /// Compile a model into one package.
     Compile(Compile),
+    /// Write a checkpoint anew, quantised or in another dtype, to a folder other tools read.
+    Convert(Convert),
     /// Write text.
     Generate(Generate),
+    /// Talk with a model: a message a line, `/reset` begins anew, `/exit` ends.
+    Chat(Chat),
     /// Mean negative log-likelihood of a text.
     Perplexity(Perplexity),
+    /// Turn texts into vectors.
+    Embed(Embed),
     /// Run one entry on .npy files.
     Run(Run),
     /// Print a stage of the compilation.
@@ -58,6 +64,16 @@ pub struct BuildArgs {
     /// Tokens of one prefill step.
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     pub prefill_chunk: i64,
+    /// Quantise the weights: BITS,GROUP (affine 2, 3, 4, 5, 6 or 8 bits; groups of 32, 64 or 128), mxfp4, mxfp8 or nvfp4.
+    #[arg(long, value_name = "BITS,GROUP[,MODE]")]
+    pub quantize: Option<Scheme>,
+    /// Quantise the layers that fit a pattern otherwise (`*` fits anything), or keep them dense with `none`; the last that
+    /// fits decides.
+    #[arg(long, value_name = "PATTERN=SCHEME", value_parser = layer_scheme)]
+    pub quantize_layer: Vec<(String, Option<Scheme>)>,
+    /// Keep keys and values in codes of so many bits (8), with a scale and a bias for each token and head.
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(8..=8))]
+    pub kv_bits: Option<u8>,
     /// Random weights from a seed; config.json is all that is read.
     #[arg(long, value_name = "SEED")]
     pub random_weights: Option<u64>,
@@ -104,6 +120,17 @@ pub struct Compile {
     pub json: bool,
 }
 
+/// `mlxc convert`.
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// What to convert: --dtype, --quantize and --quantize-layer say to what.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// The folder to make.
+    #[arg(short, long)]
+    pub output: PathBuf,
+}
+
 /// Where to run.
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
@@ -115,24 +142,9 @@ pub struct RunArgs {
     pub threads: Option<usize>,
 }
 
-/// `mlxc generate`.
-#[derive(Args, Debug)]
-pub struct Generate {
-    /// The model.
-    #[command(flatten)]
-    pub build: BuildArgs,
-    /// Where to run.
-    #[command(flatten)]
-    pub run: RunArgs,
-    /// Text to continue, as it is.
-    #[arg(long)]
-    pub prompt: String,
-    /// Put the prompt through the model's chat template.
-    #[arg(long)]
-    pub chat: bool,
-    /// Tokens to write, at most.
-    #[arg(long, default_value_t = 128)]
-    pub max_tokens: usize,
+/// How tokens are chosen.
+#[derive(Args, Debug, Clone)]
+pub struct SamplingArgs {
     /// 0 takes the likeliest token; higher is freer.
     #[arg(long, default_value_t = 0.0)]
     pub temperature: f32,
@@ -145,15 +157,110 @@ pub struct Generate {
     /// Drop tokens less likely than this share of the likeliest.
     #[arg(long, default_value_t = 0.0)]
     pub min_p: f32,
+    /// How often to leave out all top choices but the least likely of them (XTC).
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
+    pub xtc_probability: f32,
+    /// Probability from which on a token is a top choice.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.1)]
+    pub xtc_threshold: f32,
+    /// Divide positive logits of seen tokens by this, multiply negative ones; 1 changes nothing.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// Subtract this from the logits of seen tokens.
+    #[arg(long, value_name = "LOGIT", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub presence_penalty: f32,
+    /// Subtract this from the logits of seen tokens for each time they were seen.
+    #[arg(long, value_name = "LOGIT", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub frequency_penalty: f32,
+    /// Tokens of the past the penalties look at; 0 for all.
+    #[arg(long, value_name = "TOKENS", default_value_t = 64)]
+    pub penalty_context: usize,
+    /// Add to the logit of a token: ID=LOGIT, with -inf to forbid it.
+    #[arg(long, value_name = "ID=LOGIT", value_parser = bias, allow_hyphen_values = true)]
+    pub logit_bias: Vec<(u32, f32)>,
+    /// End the text before this string; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
     /// Seed of the sampler.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Tokens to write, at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
     /// Go on past the end-of-text token.
     #[arg(long)]
     pub ignore_eos: bool,
+}
+
+/// A draft model and a prompt cache.
+#[derive(Args, Debug, Clone)]
+pub struct SpeedArgs {
+    /// A small model of the same tokenizer that proposes tokens for the model to check.
+    #[arg(long, value_name = "MODEL")]
+    pub draft_model: Option<PathBuf>,
+    /// Tokens the draft model proposes at a time.
+    #[arg(long, value_name = "TOKENS", default_value_t = 4)]
+    pub draft_tokens: usize,
+    /// Begin with the keys and values of a prompt that was processed before.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_cache: Option<PathBuf>,
+    /// Write the keys and values of all tokens processed, for --prompt-cache.
+    #[arg(long, value_name = "FILE")]
+    pub save_prompt_cache: Option<PathBuf>,
+}
+
+/// `mlxc generate`.
+#[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["prompt", "prompt_file", "prompts"])))]
+pub struct Generate {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Text to continue, as it is; `-` reads it from standard input.
+    #[arg(long)]
+    pub prompt: Option<String>,
+    /// A file with the text to continue.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// A file of prompts, one a line: plain text, or JSON objects with `prompt` (and `max_tokens`, if wanted). Results are
+    /// JSON, one a line, in the order of the prompts.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Put the prompt through the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// What makes it faster.
+    #[command(flatten)]
+    pub speed: SpeedArgs,
     /// Print one JSON object at the end instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc chat`.
+#[derive(Args, Debug)]
+pub struct Chat {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What the model is told first.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// What makes it faster.
+    #[command(flatten)]
+    pub speed: SpeedArgs,
 }
 
 /// `mlxc perplexity`.
@@ -174,6 +281,29 @@ pub struct Perplexity {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc embed`.
+#[derive(Args, Debug)]
+pub struct Embed {
+    /// The model: an encoder.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// A text; may be given more than once.
+    #[arg(long)]
+    pub text: Vec<String>,
+    /// A file of texts, one a line; empty lines are skipped.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Cut a text that is longer than the context instead of refusing it.
+    #[arg(long)]
+    pub truncate: bool,
+    /// Write a .npy file, f32 with a row for each text, instead of JSON on standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `mlxc run`.
@@ -282,4 +412,17 @@ fn pair(text: &str) -> Result<(String, PathBuf), String> {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
         _ => Err("expected NAME=FILE".into()),
     }
+}
+
+fn layer_scheme(text: &str) -> Result<(String, Option<Scheme>), String> {
+    let (pattern, scheme) = text.split_once('=').ok_or("expected PATTERN=SCHEME")?;
+    let scheme = if scheme == "none" { None } else { Some(scheme.parse().map_err(|e| format!("{e}"))?) };
+    Ok((pattern.into(), scheme))
+}
+
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, logit) = text.split_once('=').ok_or("expected ID=LOGIT")?;
+    let id = id.parse().map_err(|_| format!("`{id}` is no token id"))?;
+    let logit = logit.parse().map_err(|_| format!("`{logit}` is no number"))?;
+    Ok((id, logit))
 }

@@ -20,7 +20,7 @@ pub fn compile(a: &Compile) -> Outcome {
     let progress = Progress::new();
     let compiled = build.compile(&mut |s| progress.stage(s))?;
     progress.stage("opening weights");
-    let weights = build.weights()?;
+    let weights = build.weights(&compiled.traced)?;
     let extras = build.extras(&compiled)?;
     let plan = &compiled.scheduled.plan;
     let total: u64 = plan.weights.iter().map(|w| w.bytes).sum();

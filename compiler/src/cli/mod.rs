@@ -2,7 +2,9 @@
 
 pub mod args;
 mod build;
+mod convert;
 mod dump;
+mod embed;
 mod explain;
 mod generate;
 mod perplexity;
@@ -46,8 +48,11 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
+        Command::Convert(a) => convert::run(&a),
         Command::Generate(a) => generate::run(&a),
+        Command::Chat(a) => generate::chat(&a),
         Command::Perplexity(a) => perplexity::run(&a),
+        Command::Embed(a) => embed::run(&a),
         Command::Run(a) => run::run(&a),
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),
@@ -74,6 +79,9 @@ impl BuildArgs {
             dtype: self.dtype,
             context: self.context,
             prefill_chunk: self.prefill_chunk,
+            quantize: self.quantize,
+            quantize_layers: self.quantize_layer.clone(),
+            kv_bits: self.kv_bits,
             random_weights: self.random_weights,
             level: match self.numerics {
                 LevelArg::Exact => Level::Exact,

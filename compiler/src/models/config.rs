@@ -3,117 +3,53 @@
 //! Every key is either used, known not to change the arithmetic, or an error: a key that would be ignored in silence
 //! would give another model's output.
 
-use mlxc_ir::graph::Activation;
+use super::decoder::Decoder;
+use super::encoder::Encoder;
+use super::families;
+use super::reader::Reader;
 use mlxc_ir::{DType, Diagnostic, Location};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// A Llama-type configuration.
+/// A checkpoint's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Width of the residual stream.
-    pub hidden_size: i64,
-    /// Inner width of the feed-forward layer.
-    pub intermediate_size: i64,
-    /// Layers.
-    pub num_hidden_layers: i64,
-    /// Query heads.
-    pub num_attention_heads: i64,
-    /// Key and value heads.
-    pub num_key_value_heads: i64,
-    /// Features of a head.
-    pub head_dim: i64,
-    /// Rows of the embedding.
-    pub vocab_size: i64,
-    /// Longest sequence the model was made for.
-    pub max_position_embeddings: i64,
-    /// Added to the mean of squares in norms.
-    pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Rotary frequencies in radians a position, where scaling changes them.
-    pub rope_frequencies: Option<Vec<f32>>,
-    /// The output head is the embedding.
-    pub tie_word_embeddings: bool,
-    /// Activation of the gate.
-    pub activation: Activation,
-    /// Bias on all four attention projections.
-    pub attention_bias: bool,
-    /// Bias on the feed-forward projections.
-    pub mlp_bias: bool,
+    /// The family, as the checkpoint names it.
+    pub model_type: String,
     /// dtype the checkpoint was trained in.
     pub dtype: DType,
+    /// Longest sequence the model was made for.
+    pub max_position_embeddings: i64,
+    /// `quantization` (or `quantization_config`), as it is written.
+    pub quantization: Option<Value>,
+    /// What is computed.
+    pub architecture: Architecture,
 }
 
-/// Keys that do not change the arithmetic of inference.
-const INERT: &[&str] = &[
-    "architectures",
-    "model_type",
-    "torch_dtype",
-    "dtype",
-    "transformers_version",
-    "initializer_range",
-    "use_cache",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "unk_token_id",
-    "attention_dropout",
-    "hidden_dropout",
-    "pretraining_tp",
-    "_name_or_path",
-    "name_or_path",
-    "id2label",
-    "label2id",
-    "return_dict",
-    "output_attentions",
-    "output_hidden_states",
-    "gradient_checkpointing",
+/// What a model computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Architecture {
+    /// The next token of a text.
+    Decoder(Decoder),
+    /// A vector for a text.
+    Encoder(Encoder),
+}
+
+/// Reads the part of a config that is a family's own.
+type Family = fn(&Reader<'_>) -> Result<Architecture, Diagnostic>;
+
+/// Families by `model_type`.
+const FAMILIES: &[(&str, Family)] = &[
+    ("bert", families::bert::read),
+    ("gemma2", families::gemma2::read),
+    ("gemma3_text", families::gemma3::read),
+    ("llama", families::llama::read),
+    ("mistral", families::mistral::read),
+    ("mixtral", families::mixtral::read),
+    ("phi3", families::phi3::read),
+    ("qwen2", families::qwen2::read),
+    ("qwen3", families::qwen3::read),
+    ("qwen3_moe", families::qwen3_moe::read),
 ];
-
-struct Reader<'a> {
-    map: &'a Map<String, Value>,
-    file: &'a str,
-}
-
-impl Reader<'_> {
-    fn wrong(&self, key: &str, expected: &str, found: &Value) -> Diagnostic {
-        Diagnostic::new(910, format!("`{key}` of the model's config is not supported"))
-            .at(Location::new(self.file, 0, 0))
-            .expected(expected)
-            .found(found.to_string())
-    }
-
-    fn int(&self, key: &str) -> Result<Option<i64>, Diagnostic> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(v) => match v.as_i64() {
-                Some(n) if (1..=1 << 31).contains(&n) => Ok(Some(n)),
-                _ => Err(self.wrong(key, "a whole number from 1 to 2^31", v)),
-            },
-        }
-    }
-
-    fn need(&self, key: &str) -> Result<i64, Diagnostic> {
-        self.int(key)?.ok_or_else(|| self.wrong(key, "a whole number", &Value::Null))
-    }
-
-    fn float(&self, key: &str, default: f64) -> Result<f64, Diagnostic> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(v) => match v.as_f64() {
-                Some(x) if x > 0.0 && x.is_finite() => Ok(x),
-                _ => Err(self.wrong(key, "a positive number", v)),
-            },
-        }
-    }
-
-    fn flag(&self, key: &str, default: bool) -> Result<bool, Diagnostic> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(v) => v.as_bool().ok_or_else(|| self.wrong(key, "true or false", v)),
-        }
-    }
-}
 
 impl Config {
     /// Reads a config.json; `file` names it in errors.
@@ -130,150 +66,155 @@ impl Config {
         let Value::Object(map) = &value else {
             return Err(Diagnostic::new(911, "the model's config is no JSON object").at(Location::new(file, 0, 0)));
         };
-        let r = Reader { map, file };
-        match map.get("model_type").and_then(Value::as_str) {
-            Some("llama") => {}
-            other => {
-                let found = other.map_or(Value::Null, |s| Value::String(s.into()));
-                return Err(r.wrong("model_type", "\"llama\"", &found));
-            }
-        }
-        let hidden_size = r.need("hidden_size")?;
-        let heads = r.need("num_attention_heads")?;
-        let kv = r.int("num_key_value_heads")?.unwrap_or(heads);
-        if heads % kv != 0 {
-            return Err(r.wrong("num_key_value_heads", &format!("a divisor of {heads}"), &Value::from(kv)));
-        }
-        let head_dim = match r.int("head_dim")? {
-            Some(d) => d,
-            None if hidden_size % heads == 0 => hidden_size / heads,
-            None => return Err(r.wrong("head_dim", "a number, as heads do not divide the width", &Value::Null)),
+        let r = Reader::new(map, file);
+        let model_type = r.text("model_type")?.unwrap_or_default();
+        let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
+            let known: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+            let wrong = r.refuse("model_type", &known.join(", "));
+            return Err(match model_type {
+                "gemma3" => wrong.note("only text models are read: the part under `text_config` is a gemma3_text"),
+                _ => wrong,
+            });
         };
-        if head_dim % 2 != 0 {
-            return Err(r.wrong("head_dim", "an even number", &Value::from(head_dim)));
-        }
-        let rope_theta = r.float("rope_theta", 10000.0)?;
-        let activation = match map.get("hidden_act").and_then(Value::as_str).unwrap_or("silu") {
-            "silu" | "swish" => Activation::Silu,
-            "gelu" => Activation::Gelu,
-            "gelu_pytorch_tanh" | "gelu_new" => Activation::GeluApprox,
-            "relu" => Activation::Relu,
-            other => return Err(r.wrong("hidden_act", "silu, gelu, gelu_pytorch_tanh or relu", &Value::from(other))),
-        };
-        let dtype = match map.get("torch_dtype").or(map.get("dtype")).and_then(Value::as_str) {
+        let (new, old) = (r.text("dtype")?, r.text("torch_dtype")?);
+        let dtype = match new.or(old) {
             Some("bfloat16") => DType::BF16,
             Some("float16") => DType::F16,
             None | Some("float32") => DType::F32,
-            Some(other) => return Err(r.wrong("torch_dtype", "bfloat16, float16 or float32", &Value::from(other))),
+            Some(_) => {
+                let key = if new.is_some() { "dtype" } else { "torch_dtype" };
+                return Err(r.refuse(key, "bfloat16, float16 or float32"));
+            }
         };
-        let used = [
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "head_dim",
-            "vocab_size",
-            "max_position_embeddings",
-            "rms_norm_eps",
-            "rope_theta",
-            "rope_scaling",
-            "tie_word_embeddings",
-            "hidden_act",
-            "attention_bias",
-            "mlp_bias",
-        ];
-        if let Some(key) = map.keys().find(|k| !used.contains(&k.as_str()) && !INERT.contains(&k.as_str())) {
-            return Err(Diagnostic::new(912, format!("the model's config has a key that is not understood: `{key}`"))
-                .at(Location::new(file, 0, 0))
-                .found(map[key].to_string())
-                .note("it may change the arithmetic, so it is not skipped"));
-        }
+        let (own, other) = (r.get("quantization"), r.get("quantization_config"));
+        let architecture = family(&r)?;
+        let longest = match &architecture {
+            Architecture::Decoder(d) => d.max_position_embeddings,
+            Architecture::Encoder(e) => e.max_position_embeddings,
+        };
+        r.finish()?;
         Ok(Config {
-            hidden_size,
-            intermediate_size: r.need("intermediate_size")?,
-            num_hidden_layers: r.need("num_hidden_layers")?,
-            num_attention_heads: heads,
-            num_key_value_heads: kv,
-            head_dim,
-            vocab_size: r.need("vocab_size")?,
-            max_position_embeddings: r.int("max_position_embeddings")?.unwrap_or(2048),
-            rms_norm_eps: r.float("rms_norm_eps", 1e-6)?,
-            rope_theta,
-            rope_frequencies: rope_frequencies(&r, rope_theta, head_dim)?,
-            tie_word_embeddings: r.flag("tie_word_embeddings", false)?,
-            activation,
-            attention_bias: r.flag("attention_bias", false)?,
-            mlp_bias: r.flag("mlp_bias", false)?,
+            model_type: model_type.into(),
             dtype,
+            max_position_embeddings: longest,
+            quantization: own.or(other).cloned(),
+            architecture,
         })
-    }
-}
-
-/// Frequencies under `rope_scaling`: linear, or Llama 3's (its published factors, per wavelength).
-fn rope_frequencies(r: &Reader<'_>, theta: f64, dims: i64) -> Result<Option<Vec<f32>>, Diagnostic> {
-    let scaling = match r.map.get("rope_scaling") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Object(m)) => m,
-        Some(other) => return Err(r.wrong("rope_scaling", "an object", other)),
-    };
-    let get = |key: &str| {
-        scaling.get(key).and_then(Value::as_f64).filter(|x| *x > 0.0).ok_or_else(|| {
-            r.wrong(&format!("rope_scaling.{key}"), "a positive number", scaling.get(key).unwrap_or(&Value::Null))
-        })
-    };
-    let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Value::as_str).unwrap_or("");
-    let plain = (0..dims / 2).map(|i| 1.0 / theta.powf(2.0 * i as f64 / dims as f64));
-    match kind {
-        "default" => Ok(None),
-        "linear" => {
-            let factor = get("factor")?;
-            Ok(Some(plain.map(|w| (w / factor) as f32).collect()))
-        }
-        "llama3" => {
-            let (factor, low, high) = (get("factor")?, get("low_freq_factor")?, get("high_freq_factor")?);
-            let context = get("original_max_position_embeddings")?;
-            Ok(Some(
-                plain
-                    .map(|w| {
-                        let turns = context * w / std::f64::consts::TAU;
-                        let blend = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                        (w / factor * (1.0 - blend) + w * blend) as f32
-                    })
-                    .collect(),
-            ))
-        }
-        other => Err(r.wrong("rope_scaling.rope_type", "default, linear or llama3", &Value::from(other))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    const SMALL: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "torch_dtype": "bfloat16"}"#;
+    fn small(model_type: &str) -> Value {
+        json!({"model_type": model_type, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "torch_dtype": "bfloat16"})
+    }
+
+    fn with(mut base: Value, changes: Value) -> Value {
+        for (k, v) in changes.as_object().unwrap() {
+            base[k] = v.clone();
+        }
+        base
+    }
+
+    fn parse(v: &Value) -> Result<Config, Diagnostic> {
+        Config::parse(&v.to_string(), "config.json")
+    }
+
+    fn decoder(v: &Value) -> Decoder {
+        match parse(v).unwrap().architecture {
+            Architecture::Decoder(d) => d,
+            Architecture::Encoder(_) => panic!("a decoder"),
+        }
+    }
 
     #[test]
     fn a_small_config_is_read() {
-        let c = Config::parse(SMALL, "config.json").unwrap();
-        assert_eq!((c.head_dim, c.num_key_value_heads, c.dtype), (16, 2, DType::BF16));
+        let d = decoder(&small("llama"));
+        assert_eq!((d.head_dim, d.kv_heads, d.layers.len()), (16, 2, 4));
+        assert_eq!(parse(&small("llama")).unwrap().dtype, DType::BF16);
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for (change, id) in [
-            ("\"model_type\": \"mamba\", \"x\": 1", 910),
-            ("\"model_type\": \"llama\", \"sliding_window\": 4096", 912),
-            ("\"model_type\": \"llama\", \"hidden_act\": \"mish\"", 910),
-            ("\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"yarn\"}", 910),
-            ("\"model_type\": \"llama\", \"num_key_value_heads\": 3", 910),
+        for (family, change, id) in [
+            ("mamba", json!({"x": 1}), 910),
+            ("gemma3", json!({}), 910),
+            ("llama", json!({"sliding_window": 4096}), 912),
+            ("llama", json!({"logit_scale": 0.5}), 912),
+            ("llama", json!({"use_mrope": true}), 910),
+            ("llama", json!({"hidden_act": "mish"}), 910),
+            ("llama", json!({"rope_scaling": {"rope_type": "proportional"}}), 910),
+            ("llama", json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}), 910),
+            ("llama", json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "mrope_section": [1]}}), 912),
+            ("llama", json!({"rope_scaling": {"factor": 2.0}, "rope_parameters": {"rope_theta": 1e4}}), 910),
+            ("llama", json!({"num_key_value_heads": 3}), 910),
+            ("llama", json!({"torch_dtype": "int8"}), 910),
+            ("qwen2", json!({"layer_types": ["full_attention"]}), 910),
+            ("qwen2", json!({"layer_types": ["full_attention", "linear_attention", "a", "b"]}), 910),
+            ("phi3", json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}}), 910),
+            ("gemma2", json!({"use_bidirectional_attention": true}), 910),
+            ("bert", json!({"position_embedding_type": "relative_key"}), 910),
         ] {
-            let text =
-                SMALL.replace("\"model_type\": \"llama\"", change).replacen("\"num_key_value_heads\": 2,", "", 1);
-            assert_eq!(Config::parse(&text, "config.json").unwrap_err().id, id, "{change}");
+            let e = parse(&with(small(family), change.clone())).expect_err(&change.to_string());
+            assert_eq!(e.id, id, "{family} {change}: {e}");
+            assert_eq!(&*e.at.unwrap().file, "config.json");
         }
         assert_eq!(Config::parse("[1]", "config.json").unwrap_err().id, 911);
         assert_eq!(Config::parse("{", "config.json").unwrap_err().id, 911);
+    }
+
+    #[test]
+    fn null_and_inert_keys_are_skipped() {
+        let c = json!({"sliding_window": null, "use_mrope": false, "attention_dropout": 0.1, "id2label": {"0": "a"}});
+        decoder(&with(small("llama"), c));
+    }
+
+    #[test]
+    fn quantization_is_passed_through() {
+        let q = json!({"group_size": 64, "bits": 4, "model.embed_tokens": {"bits": 8}});
+        let c = parse(&with(small("llama"), json!({"quantization": q, "quantization_config": q}))).unwrap();
+        assert_eq!(c.quantization, Some(q));
+    }
+
+    #[test]
+    fn windows_follow_layer_types_or_the_pattern() {
+        let windows = |v: &Value| decoder(v).layers.iter().map(|l| l.window.is_some()).collect::<Vec<_>>();
+        let w = json!({"sliding_window": 8});
+        assert_eq!(windows(&with(small("mistral"), w.clone())), [true; 4]);
+        assert_eq!(windows(&with(small("mistral"), json!({"sliding_window": null}))), [false; 4]);
+        // What a Mistral's file leaves out is the family's default.
+        assert_eq!(decoder(&small("mistral")).layers[0].window, Some(4096));
+        assert_eq!(windows(&with(small("gemma2"), w.clone())), [true, false, true, false]);
+        let three = with(small("gemma3_text"), json!({"sliding_window": 8, "sliding_window_pattern": 3}));
+        assert_eq!(windows(&three), [true, true, false, true]);
+        let q = json!({"sliding_window": 8, "use_sliding_window": true, "max_window_layers": 3});
+        assert_eq!(windows(&with(small("qwen2"), q)), [false, false, false, true]);
+        assert_eq!(windows(&with(small("qwen2"), w)), [false; 4]);
+        let types = json!({"sliding_window": 8, "use_sliding_window": true,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]});
+        assert_eq!(windows(&with(small("qwen3"), types)), [false, true, false, false]);
+    }
+
+    #[test]
+    fn rope_is_read_from_both_spellings() {
+        let scaling = json!({"rope_type": "linear", "factor": 4.0});
+        let old = with(small("llama"), json!({"rope_theta": 5e5, "rope_scaling": scaling}));
+        let new = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5});
+        let new = with(small("llama"), json!({"rope_parameters": new}));
+        let layer = |v: &Value| decoder(v).layers[0].rotary.layer(64).unwrap();
+        assert_eq!(layer(&old), layer(&new));
+        assert_eq!(layer(&old).frequencies.unwrap()[0], 0.25);
+    }
+
+    #[test]
+    fn dynamic_scaling_ends_at_the_trained_length() {
+        let c = json!({"max_position_embeddings": 64, "rope_scaling": {"type": "dynamic", "factor": 2.0}});
+        let rotary = decoder(&with(small("llama"), c)).layers[0].rotary.clone();
+        assert_eq!(rotary.layer(64).unwrap().frequencies, None);
+        assert_eq!(rotary.layer(65).unwrap_err().id, 930);
     }
 }

@@ -1,7 +1,15 @@
 //! Model families: from a checkpoint's config.json to a traced module.
 
 mod config;
-mod llama;
+mod decoder;
+mod encoder;
+mod entries;
+mod families;
+mod reader;
+mod rope;
 
-pub use config::Config;
-pub use llama::{EntryOptions, trace_llama};
+pub use config::{Architecture, Config};
+pub use decoder::{Decoder, DecoderLayer, Experts};
+pub use encoder::{Encoder, Pooling};
+pub use entries::{EntryOptions, trace_model};
+pub use rope::{Rotary, Scaling};

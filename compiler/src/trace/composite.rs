@@ -6,6 +6,23 @@ use super::promote::promote;
 use mlxc_ir::graph::{Activation, Op, TensorType, broadcast_shapes};
 use mlxc_ir::{DType, Diagnostic, Size};
 
+/// How attention scores its keys.
+#[derive(Clone, Copy, Default)]
+pub struct Scoring<'a> {
+    /// Factor on the scores.
+    pub scale: f64,
+    /// A query sees keys up to its own position.
+    pub causal: bool,
+    /// Broadcasts to `[B, H, S, T]`: bool keeps where true, float is added.
+    pub mask: Option<&'a Array>,
+    /// Query `s` is at position `offset + s`, and keys from `offset + S` on are not read.
+    pub offset: Option<&'a Array>,
+    /// A query sees this many keys, itself the last; only with `causal`.
+    pub window: Option<u32>,
+    /// Scores become `cap * tanh(scores / cap)`, before the mask.
+    pub softcap: Option<f64>,
+}
+
 impl Array {
     /// Matrix product over the last two axes; leading axes broadcast. An operand of one axis is a row on the left and
     /// a column on the right, and that axis leaves the result. MLX's `matmul`.
@@ -91,23 +108,33 @@ impl Array {
         self.make(op, &inputs, &here())
     }
 
-    /// Scaled dot-product attention: `self` is q `[B, H, S, D]`, k and v `[B, Hkv, T, D]`. With an offset, query `s` is at
-    /// position `offset + s` and keys from `offset + S` on are not read.
+    /// Scaled dot-product attention: `self` is q `[B, H, S, D]`, k and v `[B, Hkv, T, D]`.
     #[track_caller]
-    pub fn scaled_dot_product_attention(
-        &self,
-        k: &Array,
-        v: &Array,
-        scale: f64,
-        causal: bool,
-        mask: Option<&Array>,
-        offset: Option<&Array>,
-    ) -> Array {
-        let op = Op::Sdpa { scale: scale.into(), causal, mask: mask.is_some(), offset: offset.is_some() };
+    pub fn scaled_dot_product_attention(&self, k: &Array, v: &Array, how: &Scoring<'_>) -> Array {
+        let op = Op::Sdpa {
+            scale: how.scale.into(),
+            causal: how.causal,
+            mask: how.mask.is_some(),
+            offset: how.offset.is_some(),
+            window: how.window,
+            softcap: how.softcap.map(Into::into),
+        };
         let mut inputs = vec![self, k, v];
-        inputs.extend(mask);
-        inputs.extend(offset);
+        inputs.extend(how.mask);
+        inputs.extend(how.offset);
         self.make(op, &inputs, &here())
+    }
+
+    /// `activation(self)`.
+    #[track_caller]
+    pub fn activate(&self, activation: Activation) -> Array {
+        match activation {
+            Activation::Silu => self.silu(),
+            Activation::Gelu => self.gelu(),
+            Activation::GeluApprox => self.gelu_approx(),
+            Activation::Relu => self.relu(),
+            Activation::Sigmoid => self.sigmoid(),
+        }
     }
 
     /// `activation(self) * up`.

@@ -30,6 +30,7 @@ mod logic;
 mod movement;
 mod product;
 mod promote;
+mod quantized;
 pub mod random;
 mod shape;
 mod sorting;
@@ -37,15 +38,18 @@ mod statistics;
 
 pub use arrange::PadMode;
 pub use array::{Array, Operand};
+pub use composite::Scoring;
 pub use convolution::Convolution;
 pub use promote::{promote, weak};
+pub use quantized::Quantized;
 pub use shape::{Dim, IntoAxes, IntoShape};
 
 use crate::error::Errors;
+use crate::quantization::Quantization;
 use mlxc_ir::graph::{
     Dense, FunctionBuilder, Module, Op, Role, State as StateDecl, SymbolKind, TensorType, ValueId, Weight,
 };
-use mlxc_ir::{DType, Diagnostic, Location, Range, Size, SymId};
+use mlxc_ir::{DType, Diagnostic, Location, Range, Scheme, Size, SymId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -80,6 +84,8 @@ pub fn trace_module(build: impl FnOnce(&ModuleTracer)) -> Result<Module, Errors>
 struct Shared {
     module: Module,
     errors: Vec<Diagnostic>,
+    quantization: Quantization,
+    code_states: bool,
 }
 
 /// Collects the entries of one module.
@@ -88,6 +94,16 @@ pub struct ModuleTracer {
 }
 
 impl ModuleTracer {
+    /// Says which layers of the entries traced from here on have quantised weights.
+    pub fn quantize(&self, quantization: &Quantization) {
+        self.shared.borrow_mut().quantization = quantization.clone();
+    }
+
+    /// Lets layers keep their key-value states in 8-bit codes, in the entries traced from here on.
+    pub fn code_states(&self) {
+        self.shared.borrow_mut().code_states = true;
+    }
+
     /// Traces one entry. Weights and states of one name are one, whichever entry declares them.
     #[track_caller]
     pub fn entry(&self, name: &str, model: impl FnOnce(&Context)) {
@@ -304,6 +320,18 @@ impl Context {
             self.inner.weights.borrow_mut().insert(number, v);
         }
         a
+    }
+
+    /// How the weight of the layer `prefix` with rows of `inputs` is quantised, and the dtype of its scales where it was
+    /// quantised before; `None` for a dense weight.
+    pub(crate) fn quantized(&self, prefix: &str, inputs: i64) -> Option<(Scheme, Option<DType>)> {
+        let shared = self.inner.shared.borrow();
+        shared.quantization.scheme(prefix, inputs).map(|s| (s, shared.quantization.scale_dtype()))
+    }
+
+    /// True if key-value states are to be kept in 8-bit codes.
+    pub(crate) fn codes_states(&self) -> bool {
+        self.inner.shared.borrow().code_states
     }
 
     /// A state: zero at first, kept from step to step, updated in place.

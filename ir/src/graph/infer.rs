@@ -5,6 +5,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::graph::op::{BinaryOp, CompareOp, Op, ReduceOp, UnaryOp};
 use crate::graph::types::{Symbol, TensorType, ranges};
+use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use smallvec::{SmallVec, smallvec};
 
@@ -95,6 +96,7 @@ impl Infer<'_> {
             Op::Reduce { op, axes, keepdims } => self.reduce(*op, axes, *keepdims)?,
             Op::ArgReduce { axis, keepdims, .. } => self.arg_reduce(*axis, *keepdims)?,
             Op::MatMul { transpose_a, transpose_b } => self.matmul(*transpose_a, *transpose_b)?,
+            Op::Dequantize { scheme, dtype } => self.dequantize(*scheme, *dtype)?,
             Op::RmsNorm { .. } => self.norm(2)?,
             Op::LayerNorm { .. } => self.norm(3)?,
             Op::Softmax => {
@@ -104,7 +106,7 @@ impl Infer<'_> {
                 self.inputs[0].clone()
             }
             Op::Rope { dims, .. } => self.rope(*dims)?,
-            Op::Sdpa { mask, offset, .. } => self.sdpa(*mask, *offset)?,
+            Op::Sdpa { .. } => self.sdpa()?,
             Op::Gated(_) => {
                 self.count(2, 2)?;
                 self.float(0)?;
@@ -482,6 +484,37 @@ impl Infer<'_> {
         Ok(TensorType { dtype: a.dtype, shape })
     }
 
+    fn dequantize(&self, scheme: Scheme, dtype: DType) -> Result<TensorType, Diagnostic> {
+        let n = if scheme.has_biases() { 3 } else { 2 };
+        self.count(n, n)?;
+        if !dtype.is_float() {
+            return Err(self.attribute("a float dtype", dtype.name().to_string()));
+        }
+        let (words, scales) = (self.inputs[0], self.inputs[1]);
+        let scales_fit = if scheme.has_biases() { scales.dtype.is_float() } else { scales.dtype == DType::U8 };
+        if words.dtype != DType::U32 || !scales_fit {
+            let kind = if scheme.has_biases() { "float scales and biases" } else { "u8 scales" };
+            return Err(self.dtype_error(&format!("u32 words and {kind}")));
+        }
+        self.min_rank(0, 1)?;
+        if scheme.has_biases() {
+            self.same(1, 2)?;
+        }
+        let lead = words.rank() - 1;
+        let expected = format!("rows of whole groups of {} codes", scheme.group());
+        let k = words.shape[lead].as_const().map(|w| w * 32 / i64::from(scheme.bits()));
+        let groups = scales.shape.last().and_then(Size::as_const);
+        let fits = scales.rank() == words.rank() && scales.shape[..lead] == words.shape[..lead];
+        match k.filter(|k| fits && scheme.words(*k) == words.shape[lead].as_const() && scheme.groups(*k) == groups) {
+            Some(k) => {
+                let mut shape = words.shape.clone();
+                shape[lead] = Size::constant(k);
+                Ok(TensorType { dtype, shape })
+            }
+            None => Err(self.shape_error(expected)),
+        }
+    }
+
     fn norm(&self, most: usize) -> Result<TensorType, Diagnostic> {
         self.count(1, most)?;
         self.float(0)?;
@@ -516,9 +549,24 @@ impl Infer<'_> {
         Ok(x.clone())
     }
 
-    fn sdpa(&self, mask: bool, offset: bool) -> Result<TensorType, Diagnostic> {
+    fn sdpa(&self) -> Result<TensorType, Diagnostic> {
+        let Op::Sdpa { causal, mask, offset, window, softcap, .. } = *self.op else {
+            unreachable!("called for attention")
+        };
         let n = 3 + usize::from(mask) + usize::from(offset);
         self.count(n, n)?;
+        if let Some(w) = window
+            && (w == 0 || !causal)
+        {
+            return Err(
+                self.attribute("a window of at least 1, of causal attention", format!("window {w}, causal {causal}"))
+            );
+        }
+        if let Some(c) = softcap
+            && !(c.get() > 0.0 && c.get().is_finite())
+        {
+            return Err(self.attribute("a positive cap", format!("softcap {}", c.get())));
+        }
         self.float(0)?;
         let (q, k, v) = (self.inputs[0], self.inputs[1], self.inputs[2]);
         if k.dtype != q.dtype || v.dtype != q.dtype {

@@ -5,6 +5,7 @@
 //! hash and compare exactly (floats as bits).
 
 use crate::graph::types::TensorType;
+use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use std::sync::Arc;
 
@@ -566,6 +567,14 @@ pub enum Op {
         /// b is stored [.., N, K].
         transpose_b: bool,
     },
+    /// `words u32[.., K * bits / 32]`, `scales [.., K / group]`, then `biases` of the scales' type for schemes that have
+    /// them: the values `[.., K]` of quantised rows. Affine: `scale * code + bias`.
+    Dequantize {
+        /// How the rows are quantised.
+        scheme: Scheme,
+        /// Element type of the result, a float.
+        dtype: DType,
+    },
     /// `x [.., N]`, optional `weight [N]`: `x * rsqrt(mean(x²) + eps) * weight`, computed in f32.
     RmsNorm {
         /// Added to the mean of squares.
@@ -602,6 +611,10 @@ pub enum Op {
         mask: bool,
         /// An offset operand is given: keys from `offset + S` on hold nothing and are not read.
         offset: bool,
+        /// Query `s`, at position `p = offset + s`, sees keys from `p - window + 1` on; only with `causal`.
+        window: Option<u32>,
+        /// Scores become `cap * tanh(scores / cap)` after the scale and before the mask; positive.
+        softcap: Option<Real>,
     },
     /// `gate, up`: `activation(gate) * up`.
     Gated(Activation),
@@ -653,6 +666,7 @@ impl Op {
             Op::ArgSort { .. } => "argsort",
             Op::RandomBits { .. } => "random_bits",
             Op::MatMul { .. } => "matmul",
+            Op::Dequantize { .. } => "dequantize",
             Op::RmsNorm { .. } => "rms_norm",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Softmax => "softmax",

@@ -25,6 +25,8 @@ pub fn cost(g: &Graph<'_>, id: Id, node: &ENode) -> u64 {
     match op {
         Op::Full { .. } | Op::Iota { .. } | Op::FromSize { .. } | Op::Constant(_) => VIEW / 2,
         Op::Concat { axis: 0 } if node.children.iter().all(|c| weight(g, *c).is_some()) => VIEW,
+        // Memory holds the codes; what reads them unpacks them.
+        Op::Dequantize { .. } if node.children.iter().all(|c| g[*c].data.weight_only) => VIEW,
         Op::Concat { .. } | Op::Pad { .. } | Op::Gather { .. } | Op::TakeAlong { .. } | Op::GatherNd { .. } => {
             (2 * FUSED).saturating_add(out).saturating_add(out)
         }

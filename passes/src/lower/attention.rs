@@ -12,7 +12,7 @@ use crate::lower::map::{Built, store_all};
 use crate::lower::matmul::{push, spine, stored_value};
 use crate::lower::pull;
 use mlxc_ir::graph::{Function, Op, ValueId};
-use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Subgroup, Type, Val};
+use mlxc_ir::kernel::{Group, Ix, KernelBuilder, MathFn, Subgroup, Type, Val};
 use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -88,6 +88,8 @@ struct Plan {
     mask: Option<ValueId>,
     offset: Option<ValueId>,
     causal: bool,
+    window: Option<i64>,
+    softcap: Option<f64>,
     scale: f64,
     queries: Size,
     keys: Size,
@@ -104,7 +106,7 @@ struct Plan {
 
 fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Plan> {
     let node = &f.nodes[anchor as usize];
-    let Op::Sdpa { scale, causal, mask, offset } = &node.op else {
+    let Op::Sdpa { scale, causal, mask, offset, window, softcap } = &node.op else {
         return Err(Refusal::new("anchor", "the anchor is no attention"));
     };
     let (q, k, v) = (node.inputs[0], node.inputs[1], node.inputs[2]);
@@ -129,6 +131,9 @@ fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Plan> {
         mask: mask.then(|| node.inputs[3]),
         offset: offset.then(|| node.inputs[node.inputs.len() - 1]),
         causal: *causal,
+        // A window over all keys hides none.
+        window: window.map(i64::from).filter(|w| *w < most),
+        softcap: softcap.map(|c| c.get()),
         scale: scale.get(),
         queries,
         keys,
@@ -161,6 +166,8 @@ struct Task<'k> {
     offset: Coord,
     /// Keys any query of the task sees.
     seen: Ix<'k>,
+    /// First chunk in which a query of the task sees a key.
+    begin: Ix<'k>,
 }
 
 fn emit_kernel<'k>(
@@ -186,9 +193,12 @@ fn emit_kernel<'k>(
     let grid: Vec<(&str, Ix<'k>)> = ["b", "h", "q"].into_iter().zip(grid).collect();
     let mut result = Ok(());
     k.phase("heads", &grid, 1, Subgroup::None, |ix| {
-        let wide = |n: i64| (n + i64::from(e.width) - 1) / i64::from(e.width) * i64::from(e.width);
+        let lanes = i64::from(e.width);
+        let wide = |n: i64| (n + lanes - 1) / lanes * lanes;
+        // The last vector of a part that is no whole number of vectors ends past the part.
+        let past = if splits.iter().any(|s| s % lanes != 0) { lanes } else { 0 };
         let m = Memory {
-            query: k.group("query", p.acc, &[p.rows, wide(p.d)]),
+            query: k.group("query", p.acc, &[p.rows, wide(p.d) + past]),
             scores: k.group("scores", p.acc, &[p.rows, p.chunk]),
             output: k.group("output", p.acc, &[p.rows, wide(p.dv)]),
             most: k.group("most", p.acc, &[p.rows]),
@@ -233,7 +243,15 @@ fn begin<'k>(e: &mut Emitter<'k, '_>, p: &Plan, axes: Vec<Coord>) -> Lowered<Tas
         keys
     };
     let seen = e.k.let_index("seen", seen);
-    Ok(Task { batch, head, first, offset, seen })
+    let begin = match p.window {
+        Some(w) => {
+            let own = offset.plus(&first, 1);
+            let begin = (e.ix(&own).max(e.k.int(w - 1)) - (w - 1)).div(p.chunk);
+            e.k.let_index("begin", begin)
+        }
+        None => e.k.int(0),
+    };
+    Ok(Task { batch, head, first, offset, seen, begin })
 }
 
 /// A loop over the rows of the task: row number, query head, and query within the block.
@@ -296,7 +314,7 @@ fn chunks<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>
     let most_keys = e.size_max(&p.keys) as i64;
     let count = (most_keys + p.chunk - 1) / p.chunk;
     let n = task.seen.ceil_div(p.chunk);
-    e.each("chunk", n, Range::new(0, (count - 1).max(0)), 1, false, |e, c| {
+    e.each_from("chunk", task.begin, n, Range::new(0, (count - 1).max(0)), |e, c| {
         let base = c.scale(p.chunk);
         let first = e.ix(&base);
         let here = e.k.let_index("here", (task.seen - first).min(e.k.int(p.chunk)));
@@ -364,7 +382,7 @@ fn scores<'k>(
     })
 }
 
-/// Applies the causal limit, the live length and the mask to a vector of scores.
+/// Applies the cap, the mask, the causal limit, the window and the live length to a vector of scores.
 fn hide<'k>(
     e: &mut Emitter<'k, '_>,
     p: &Plan,
@@ -378,6 +396,10 @@ fn hide<'k>(
     let (i, g) = e.space.div_rem(row, p.group);
     let query = task.first.plus(&i, 1);
     let mut score = raw;
+    if let Some(cap) = p.softcap {
+        e.work.flops += 40.0 * f64::from(width) * e.trips;
+        score = k.let_("capped", (score * (1.0 / cap)).math(MathFn::Tanh) * cap);
+    }
     if let Some(mask) = p.mask {
         // Rows past the last query repeat it: their scores are not used.
         let head = task.head.scale(p.group).plus(&g, 1);
@@ -414,7 +436,11 @@ fn hide<'k>(
     } else {
         task.seen - 1
     };
-    let visible = number.le(last.to_val(DType::I32).splat(width));
+    let mut visible = number.le(last.to_val(DType::I32).splat(width));
+    if let Some(w) = p.window {
+        let own = e.ix(&task.offset.plus(&query, 1)).to_val(DType::I32).splat(width);
+        visible = visible & (number + k.int_constant(w - 1, DType::I32).splat(width)).ge(own);
+    }
     Ok(visible.select(score, k.constant(f64::NEG_INFINITY, p.acc).splat(width)))
 }
 

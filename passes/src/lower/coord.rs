@@ -183,6 +183,13 @@ impl Space {
             let (q, w) = self.opaque(&rest, m);
             return (quotient(&whole).plus(&q, 1), w);
         }
+        if fits {
+            // A multiple of m whose coefficients do not show it, such as a loop in steps of m: nothing is left over.
+            let r = self.range(&whole);
+            let quotient = Range::new(r.lo.div_euclid(m), r.hi.div_euclid(m));
+            let q = self.intern(Atom::Div(whole, m), quotient, 1);
+            return (Coord::atom(q), rest);
+        }
         self.opaque(c, m)
     }
 

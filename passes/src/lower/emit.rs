@@ -352,10 +352,34 @@ impl<'k, 'f> Emitter<'k, 'f> {
         unroll: bool,
         body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
     ) -> Lowered<()> {
+        let lo = self.k.int(0);
+        self.counted(name, [lo, hi], range, step, unroll, body)
+    }
+
+    /// A loop over a coordinate that starts at `lo`; `range` bounds it wherever it starts.
+    pub fn each_from(
+        &mut self,
+        name: &str,
+        lo: Ix<'k>,
+        hi: Ix<'k>,
+        range: Range,
+        body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
+    ) -> Lowered<()> {
+        self.counted(name, [lo, hi], range, 1, false, body)
+    }
+
+    fn counted(
+        &mut self,
+        name: &str,
+        [lo, hi]: [Ix<'k>; 2],
+        range: Range,
+        step: i64,
+        unroll: bool,
+        body: impl FnOnce(&mut Self, Coord) -> Lowered<()>,
+    ) -> Lowered<()> {
         let mut result = Ok(());
-        let zero = self.k.int(0);
         let trips = ((range.hi / step) + 1).max(1) as f64;
-        self.k.for_(name, zero, hi, step, unroll, |i| {
+        self.k.for_(name, lo, hi, step, unroll, |i| {
             let c = self.index(i, range, step);
             result = self.scoped(trips, |e| body(e, c));
         });
@@ -492,6 +516,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             }
             Op::GatherNd { axes } => self.gather_nd(v, axes, coords),
             Op::RandomBits { shape, width } => self.random_bits(v, shape, *width, coords),
+            Op::Dequantize { .. } => self.dequantized(v, coords),
             Op::SliceUpdate { axes } => self.slice_update(v, axes, coords),
             Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. } => self.reduction(v, coords),
             op => Err(Refusal::new("no-template", format!("`{}` has no elementwise form", op.name()))),
@@ -575,6 +600,10 @@ pub fn is_free(f: &Function, node: u32) -> bool {
     match &n.op {
         Op::Param(_) | Op::Full { .. } | Op::Constant(_) | Op::Iota { .. } | Op::FromSize { .. } => true,
         Op::Cast(to) if to.bytes() > f.ty(n.inputs[0]).dtype.bytes() => true,
+        // Memory holds the codes.
+        Op::Dequantize { .. } => {
+            n.inputs.iter().all(|v| f.param_of(*v).is_some_and(|p| matches!(p.role, Role::Weight(_) | Role::Block)))
+        }
         op => op.is_view() || is_computed_constant(f, node, 8),
     }
 }

@@ -304,7 +304,11 @@ fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Siz
     let mut hoisted = Vec::new();
     for (v, at) in e.reductions() {
         let on_row = at.iter().all(|c| c.terms.iter().all(|(a, _)| stable.contains(a)));
-        if on_row {
+        // A constant place may exist only where a loop over a short extent runs at all.
+        let shape = &e.f.ty(v).shape;
+        let ranges = e.f.ranges();
+        let exists = at.iter().zip(shape).all(|(c, d)| c.as_const().is_none_or(|c| c < d.bounds(&ranges).lo.max(1)));
+        if on_row && exists {
             if !hoisted.contains(&(v, at.clone())) {
                 hoisted.push((v, at));
             }

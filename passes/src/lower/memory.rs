@@ -98,6 +98,17 @@ impl<'k> Emitter<'k, '_> {
         self.load_as(x, &f.ty(v).shape.clone(), coords)
     }
 
+    /// `count` neighbours along the last axis of a row-major value in memory.
+    pub(super) fn load_run(&mut self, v: ValueId, coords: &[Coord], count: u8) -> Lowered<Val<'k>> {
+        let ty = self.f.ty(v).clone();
+        let buffer = self.buffer(v, &ty.shape, Access::Read)?;
+        *self.loaded.entry(self.home(v)).or_default() += f64::from(count) * self.trips * ty.dtype.bytes() as f64;
+        let at: Vec<Ix<'k>> = coords.iter().map(|c| self.ix(c)).collect();
+        let place = buffer.at(&at);
+        let value = if count == 1 { place.load() } else { place.vec(count).load() };
+        Ok(self.k.let_(&self.local_name(v), value))
+    }
+
     fn load_as(&mut self, v: ValueId, shape: &[Size], coords: &[Coord]) -> Lowered<Val<'k>> {
         let dtype = self.f.ty(v).dtype;
         let buffer = self.buffer(v, shape, Access::Read)?;

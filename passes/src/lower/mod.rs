@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod coord;
+mod dequantize;
 mod elementwise;
 pub mod emit;
 pub mod line;

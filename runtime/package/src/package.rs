@@ -213,6 +213,13 @@ impl Package {
         }
     }
 
+    /// A hash of the plan and of the weights' checksums, in hexadecimal: equal packages compute the same.
+    pub fn fingerprint(&self) -> String {
+        let weights = self.directory.iter().filter(|(name, _)| name.starts_with("weights/"));
+        let text: String = weights.map(|(name, m)| format!("{name} {:08x}\n", m.crc)).collect();
+        crate::manifest::sha256(format!("{}\n{text}", self.manifest.plan_sha256).as_bytes())
+    }
+
     /// The code of a target in the manifest, its checksum verified.
     ///
     /// # Errors

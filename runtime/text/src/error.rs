@@ -56,6 +56,14 @@ pub enum TextError {
         /// What they are.
         found: String,
     },
+    /// A token that is not in the vocabulary.
+    #[error("expected a token below {vocabulary}, found {token}")]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// Tokens of the vocabulary.
+        vocabulary: usize,
+    },
 }
 
 impl TextError {
@@ -69,6 +77,7 @@ impl TextError {
             TextError::Render { .. } => "MLXC0755",
             TextError::Option { .. } => "MLXC0756",
             TextError::Logits { .. } => "MLXC0757",
+            TextError::UnknownToken { .. } => "MLXC0758",
         }
     }
 }

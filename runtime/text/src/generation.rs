@@ -82,6 +82,7 @@ impl GenerationConfig {
             top_p: self.top_p.unwrap_or(d.top_p),
             min_p: self.min_p.unwrap_or(d.min_p),
             seed,
+            ..d
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Random, TextError};
 
-/// How tokens are chosen. Filters apply in this order: temperature, top-k, top-p, min-p.
+/// How tokens are chosen. Filters apply in this order: temperature, top-k, top-p, min-p, exclusion of top choices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplerOptions {
     /// Logits are divided by it; 0 takes the largest logit, the lowest id on ties.
@@ -13,6 +13,11 @@ pub struct SamplerOptions {
     pub top_p: f32,
     /// Keeps tokens at least this fraction as likely as the likeliest; 0 keeps all.
     pub min_p: f32,
+    /// How often the likeliest tokens are left out: all that reach `xtc_threshold` but the least likely of them (exclude top
+    /// choices, by P. E. Weidmann, 2024). 0 never leaves any out.
+    pub xtc_probability: f32,
+    /// Probability, among the tokens kept, from which on a token is a top choice.
+    pub xtc_threshold: f32,
     /// Seed of the random numbers, see [`Random`].
     pub seed: u64,
 }
@@ -20,7 +25,15 @@ pub struct SamplerOptions {
 impl Default for SamplerOptions {
     /// Temperature 0.
     fn default() -> Self {
-        SamplerOptions { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 }
+        SamplerOptions {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            xtc_probability: 0.0,
+            xtc_threshold: 0.1,
+            seed: 0,
+        }
     }
 }
 
@@ -51,6 +64,9 @@ impl Sampler {
         check("temperature", t, "a finite number of at least 0", t.is_finite() && t >= 0.0)?;
         check("top_p", p, "a number above 0 and at most 1", p > 0.0 && p <= 1.0)?;
         check("min_p", m, "a number in 0..=1", (0.0..=1.0).contains(&m))?;
+        let (x, over) = (options.xtc_probability, options.xtc_threshold);
+        check("xtc_probability", x, "a number in 0..=1", (0.0..=1.0).contains(&x))?;
+        check("xtc_threshold", over, "a number above 0 and at most 1", over > 0.0 && over <= 1.0)?;
         let random = Random::new(options.seed);
         Ok(Sampler { options, random, candidates: Vec::new(), weights: Vec::new() })
     }
@@ -60,7 +76,7 @@ impl Sampler {
         &self.options
     }
 
-    /// Chooses a token. Draws one random number, none at temperature 0.
+    /// Chooses a token. Draws one random number, two with XTC, none at temperature 0.
     ///
     /// # Errors
     /// 0757 if there are no logits, one is NaN, or none is finite.
@@ -109,6 +125,12 @@ impl Sampler {
                 break;
             }
             sorted *= 8;
+        }
+        if self.options.xtc_probability > 0.0 && self.random.unit() < f64::from(self.options.xtc_probability) {
+            let all: f64 = self.weights.iter().sum();
+            let over = f64::from(self.options.xtc_threshold) * all;
+            let top = self.weights.iter().take_while(|w| **w >= over).count();
+            self.weights[..top.saturating_sub(1)].fill(0.0);
         }
         let kept: f64 = self.weights.iter().sum();
         let mut left = self.random.unit() * kept;
@@ -203,7 +225,11 @@ mod tests {
         assert_eq!(seen(SamplerOptions { top_k: 3, ..d.clone() }), [true, true, false, true]);
         assert_eq!(seen(SamplerOptions { top_p: 0.6, ..d.clone() }), [false, true, false, true]);
         assert_eq!(seen(SamplerOptions { top_p: 1e-9, ..d.clone() }), [false, true, false, false]);
-        assert_eq!(seen(SamplerOptions { min_p: 0.4, ..d }), [false, true, false, true]);
+        assert_eq!(seen(SamplerOptions { min_p: 0.4, ..d.clone() }), [false, true, false, true]);
+        // Of the two that reach 0.2, the likelier is left out; all remain where only one reaches the threshold.
+        let xtc = SamplerOptions { xtc_probability: 1.0, xtc_threshold: 0.2, ..d.clone() };
+        assert_eq!(seen(xtc), [true, false, true, true]);
+        assert_eq!(seen(SamplerOptions { xtc_probability: 1.0, xtc_threshold: 0.4, ..d }), [true; 4]);
     }
 
     proptest! {
@@ -216,7 +242,7 @@ mod tests {
             min_p in 0f32..0.2,
             seed in any::<u64>(),
         ) {
-            let mut s = sampler(SamplerOptions { temperature: 0.8, top_k, top_p, min_p, seed });
+            let mut s = sampler(SamplerOptions { temperature: 0.8, top_k, top_p, min_p, seed, ..SamplerOptions::default() });
             let got = s.sample(&logits).unwrap();
             let mut all: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
             all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

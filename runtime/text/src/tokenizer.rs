@@ -11,14 +11,17 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the bytes of a `tokenizer.json`.
+    /// Reads the bytes of a `tokenizer.json`. Padding and truncation that it asks for, for batches in training, are left
+    /// out: a text is all its tokens and no others.
     ///
     /// # Errors
     /// 0751 if they are none.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TextError> {
         let refuse = |found: String| TextError::Tokenizer { found };
         let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| refuse(e.to_string()))?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| refuse(e.to_string()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| refuse(e.to_string()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| refuse(e.to_string()))?;
         Ok(Tokenizer { inner, byte_fallback: names_byte_fallback(&json["decoder"]) })
     }
 

@@ -50,7 +50,10 @@ pub(super) fn folds_of_nothing() {
     s.check("concat", y, 0.0);
     let q = s.input(DType::F32, &sizes(&[1, 2, 3, 8]), Fill::Small);
     let k = s.input(DType::F32, &sizes(&[1, 1, 0, 8]), Fill::Small);
-    let y = s.op(Op::Sdpa { scale: 1.0.into(), causal: false, mask: false, offset: false }, &[q, k, k]);
+    let y = s.op(
+        Op::Sdpa { scale: 1.0.into(), causal: false, mask: false, offset: false, window: None, softcap: None },
+        &[q, k, k],
+    );
     s.check("attention over no keys", y, 0.0);
     s.run(&[&[0], &[3]]);
 }

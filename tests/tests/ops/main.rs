@@ -9,6 +9,7 @@ mod empty;
 mod indexed;
 mod movement;
 mod product;
+mod quantized;
 mod reduction;
 mod refusals;
 mod state;

@@ -15,6 +15,7 @@ pub use tensor::{Data, Tensor, count, each_index, round_float, strides, wrap_int
 use crate::diagnostic::Diagnostic;
 use crate::graph::op::{ArgOp, Dense, Literal, Op, ReduceOp};
 use crate::graph::types::{Function, Module, Node, Role, TensorType};
+use crate::quantize::{Scheme, code_at};
 use mlxc_package::{DType, Size};
 
 /// How floats are computed.
@@ -232,6 +233,7 @@ impl Run<'_> {
             Op::Reduce { op, axes, .. } => self.reduce(x[0], *op, axes, ty.dtype, shape),
             Op::ArgReduce { op, axis, .. } => arg_reduce(x[0], *op, *axis as usize, shape),
             Op::MatMul { transpose_a, transpose_b } => self.matmul(x[0], x[1], *transpose_a, *transpose_b, shape),
+            Op::Dequantize { scheme, .. } => self.finish(ty.dtype, shape, dequantize(*scheme, x)),
             Op::RmsNorm { eps } => self.rows(x[0], |row, _| {
                 let mean = row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64;
                 let r = 1.0 / (mean + eps.get()).sqrt();
@@ -447,7 +449,9 @@ impl Run<'_> {
     }
 
     fn sdpa(&mut self, op: &Op, x: &[&Tensor], shape: Vec<usize>) -> Tensor {
-        let Op::Sdpa { scale, causal, mask, offset } = op else { unreachable!("called for attention") };
+        let Op::Sdpa { scale, causal, mask, offset, window, softcap } = op else {
+            unreachable!("called for attention")
+        };
         let (q, k, v) = (x[0].to_floats(), x[1].to_floats(), x[2].to_floats());
         let (heads, queries, d) = (x[0].shape[1], x[0].shape[2], x[0].shape[3]);
         let (shared, keys, dv) = (x[1].shape[1], x[1].shape[2], x[2].shape[3]);
@@ -465,15 +469,18 @@ impl Run<'_> {
                 for s in 0..queries {
                     let row = &q[((b * heads + h) * queries + s) * d..][..d];
                     let seen = if *causal { (first + s as i64 + 1).clamp(0, live as i64) as usize } else { live };
-                    let mut scores: Vec<f64> = (0..seen)
+                    let from =
+                        window.map_or(0, |w| (first + s as i64 + 1 - i64::from(w)).clamp(0, seen as i64) as usize);
+                    let mut scores: Vec<f64> = (from..seen)
                         .map(|t| {
                             let key = &k[(kv * keys + t) * d..][..d];
-                            row.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * scale.get()
+                            let score = row.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * scale.get();
+                            softcap.map_or(score, |c| c.get() * (score / c.get()).tanh())
                         })
                         .collect();
                     if let Some(m) = mask {
-                        for (t, score) in scores.iter_mut().enumerate() {
-                            let at = [b, h, s, t];
+                        for (i, score) in scores.iter_mut().enumerate() {
+                            let at = [b, h, s, from + i];
                             let skip = 4 - m.shape.len();
                             let st = strides(&m.shape);
                             let i: usize = (0..m.shape.len())
@@ -488,7 +495,7 @@ impl Run<'_> {
                     }
                     let weights = softmax(&scores);
                     for c in 0..dv {
-                        out.push((0..seen).map(|t| weights[t] * v[(kv * keys + t) * dv + c]).sum());
+                        out.push((from..seen).map(|t| weights[t - from] * v[(kv * keys + t) * dv + c]).sum());
                     }
                 }
             }
@@ -590,4 +597,19 @@ fn arg_reduce(x: &Tensor, op: ArgOp, axis: usize, shape: Vec<usize>) -> Tensor {
         out.push(best as i64);
     });
     Tensor::ints(DType::U32, &shape, &out)
+}
+
+/// Values of quantised rows. A row of words is a whole number of groups, so rows follow each other without a gap.
+fn dequantize(scheme: Scheme, x: &[&Tensor]) -> Vec<f64> {
+    let words: Vec<u32> = (0..x[0].len()).map(|i| x[0].int(i) as u32).collect();
+    let group = scheme.group() as usize;
+    (0..x[1].len() * group)
+        .map(|i| {
+            let code = f64::from(scheme.code(code_at(&words, i, scheme.bits())));
+            match x.get(2) {
+                Some(biases) => x[1].float(i / group) * code + biases.float(i / group),
+                None => f64::from(scheme.scale(x[1].int(i / group) as u8)) * code,
+            }
+        })
+        .collect()
 }

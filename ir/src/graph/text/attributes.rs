@@ -3,6 +3,7 @@
 use crate::graph::op::{
     Activation, ArgOp, BinaryOp, CompareOp, Dense, Literal, Op, Real, ReduceOp, ScanOp, ScatterOp, UnaryOp,
 };
+use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use std::sync::Arc;
 
@@ -104,6 +105,9 @@ pub(super) fn of(op: &Op) -> List {
         Op::MatMul { transpose_a, transpose_b } => {
             vec![("transpose_a", Value::flag(*transpose_a)), ("transpose_b", Value::flag(*transpose_b))]
         }
+        Op::Dequantize { scheme, dtype } => {
+            vec![("scheme", Value::Text(scheme.to_string())), ("dtype", word(*dtype))]
+        }
         Op::RmsNorm { eps } | Op::LayerNorm { eps } => vec![("eps", Value::Real(eps.get()))],
         Op::Rope { dims, traditional, base, scale } => vec![
             ("dims", Value::int(i64::from(*dims))),
@@ -111,12 +115,17 @@ pub(super) fn of(op: &Op) -> List {
             ("base", Value::Real(base.get())),
             ("scale", Value::Real(scale.get())),
         ],
-        Op::Sdpa { scale, causal, mask, offset } => vec![
-            ("scale", Value::Real(scale.get())),
-            ("causal", Value::flag(*causal)),
-            ("mask", Value::flag(*mask)),
-            ("offset", Value::flag(*offset)),
-        ],
+        Op::Sdpa { scale, causal, mask, offset, window, softcap } => {
+            let mut list = vec![
+                ("scale", Value::Real(scale.get())),
+                ("causal", Value::flag(*causal)),
+                ("mask", Value::flag(*mask)),
+                ("offset", Value::flag(*offset)),
+            ];
+            list.extend(window.map(|w| ("window", Value::int(i64::from(w)))));
+            list.extend(softcap.map(|c| ("softcap", Value::Real(c.get()))));
+            list
+        }
         Op::Gated(a) => vec![("activation", Value::Word(a.name().into()))],
         Op::Call { function, results, updates } => vec![
             ("function", Value::int(i64::from(*function))),
@@ -278,6 +287,11 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
             "dynamic_slice" => Op::DynamicSlice { axes: r.axes("axes")?, sizes: r.sizes("sizes")? },
             "slice_update" => Op::SliceUpdate { axes: r.axes("axes")? },
             "matmul" => Op::MatMul { transpose_a: r.flag("transpose_a")?, transpose_b: r.flag("transpose_b")? },
+            "dequantize" => {
+                let Some(Value::Text(text)) = r.get("scheme") else { return Err(("scheme", "a quoted scheme")) };
+                let scheme: Scheme = text.parse().map_err(|_| ("scheme", "BITS,GROUP,MODE of a known scheme"))?;
+                Op::Dequantize { scheme, dtype: r.dtype("dtype")? }
+            }
             "rms_norm" => Op::RmsNorm { eps: r.real("eps")? },
             "layer_norm" => Op::LayerNorm { eps: r.real("eps")? },
             "softmax" => Op::Softmax,
@@ -292,6 +306,8 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
                 causal: r.flag("causal")?,
                 mask: r.flag("mask")?,
                 offset: r.flag("offset")?,
+                window: r.get("window").map(|_| r.axis("window")).transpose()?,
+                softcap: r.get("softcap").map(|_| r.real("softcap")).transpose()?,
             },
             "gated" => {
                 let word = r.word("activation", "an activation")?;

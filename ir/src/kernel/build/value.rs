@@ -221,6 +221,11 @@ impl<'k> Val<'k> {
         self.id
     }
 
+    /// The kernel it is built in.
+    pub fn builder(self) -> &'k KernelBuilder {
+        self.k
+    }
+
     /// Its type.
     pub fn ty(self) -> Type {
         self.k.inner().kernel.expr(self.id).ty

@@ -1,4 +1,4 @@
-//! Attention written in primitives: product, scale, mask, softmax, product.
+//! Attention written in primitives: product, scale, cap, mask, softmax, product.
 //!
 //! Keys and values repeated for groups of query heads, masks as selections or as large negative terms, and the causal
 //! mask as a comparison of positions are all seen through. A mask's value counts as minus infinity from about -1e9 on
@@ -39,6 +39,8 @@ struct Scores {
     /// k is stored [.., T, D].
     rows: bool,
     scale: f64,
+    /// Scores are `cap * tanh(scores / cap)`.
+    softcap: Option<f64>,
     masks: Vec<Mask>,
 }
 
@@ -72,9 +74,15 @@ fn scores(g: &Graph<'_>, id: Id, depth: u32) -> Vec<Scores> {
     for (op, x) in ops(g, id) {
         match op {
             Op::MatMul { transpose_a: false, transpose_b } => {
-                out.push(Scores { q: x[0], k: x[1], rows: *transpose_b, scale: 1.0, masks: Vec::new() });
+                out.push(Scores { q: x[0], k: x[1], rows: *transpose_b, scale: 1.0, softcap: None, masks: Vec::new() });
             }
             Op::Cast(_) if ty(g, x[0]).dtype.is_float() => out.extend(scores(g, x[0], depth - 1)),
+            Op::Unary(UnaryOp::Tanh) => {
+                // A factor behind it becomes the cap and, as the cap divides what is inside, part of the scale.
+                let inner = scores(g, x[0], depth - 1).into_iter();
+                let plain = inner.filter(|s| s.masks.is_empty() && s.softcap.is_none());
+                out.extend(plain.map(|s| Scores { softcap: Some(1.0), ..s }));
+            }
             Op::Select => {
                 let mut masked = |scores_at: Id, mask: Mask| {
                     out.extend(scores(g, scores_at, depth - 1).into_iter().map(|mut s| {
@@ -96,7 +104,7 @@ fn scores(g: &Graph<'_>, id: Id, depth: u32) -> Vec<Scores> {
         let inner = scores(g, x, depth - 1).into_iter();
         // A factor after an additive mask scales the mask too.
         let inner = inner.filter(|s| !s.masks.iter().any(|m| matches!(m, Mask::Add(_))));
-        out.extend(inner.map(|s| Scores { scale: s.scale * factor, ..s }));
+        out.extend(inner.map(|s| Scores { scale: s.scale * factor, softcap: s.softcap.map(|c| c * factor), ..s }));
     }
     for (x, m) in binary(g, id, BinaryOp::Add) {
         for mut s in scores(g, x, depth - 1) {
@@ -213,7 +221,14 @@ fn build(g: &Graph<'_>, id: Id, s: &Scores, v: Id, v_columns: bool) -> Option<Te
     if causal && offset.is_none() && lead < 0 {
         return None;
     }
-    let op = Op::Sdpa { scale: s.scale.into(), causal, mask: mask.is_some(), offset: offset.is_some() };
+    let op = Op::Sdpa {
+        scale: s.scale.into(),
+        causal,
+        mask: mask.is_some(),
+        offset: offset.is_some(),
+        window: None,
+        softcap: s.softcap.map(Into::into),
+    };
     operands.extend(mask);
     operands.extend(offset.map(Term::Class));
     let term = Term::Op(op, operands);

@@ -21,31 +21,58 @@ pub fn rules() -> Vec<Rule> {
 
 const PRODUCT: Op = Op::MatMul { transpose_a: false, transpose_b: true };
 
-/// `x · Wiᵀ` for all `i` is slices of `x · concat(W)ᵀ`.
+/// The right factor of a product: a weight, or the parts of a quantised one.
+struct Factor {
+    /// How the rows are stored: dense, or dequantised by this op.
+    op: Option<Op>,
+    /// Classes of the weight, or of words, scales and biases.
+    parts: Vec<Id>,
+}
+
+/// The factor a class is, and the parameter that orders it among its siblings.
+fn factor(g: &Graph<'_>, id: Id) -> Option<(u32, Factor)> {
+    if let Some(p) = weight(g, id) {
+        return only_feeds_products(g, id).then(|| (p, Factor { op: None, parts: vec![g.find(id)] }));
+    }
+    let node = g[id].iter().find(|n| matches!(n.as_op(), Some(Op::Dequantize { .. })))?;
+    let parts: Vec<Id> = node.children.iter().map(|c| g.find(*c)).collect();
+    let all_weights = parts.iter().all(|c| weight(g, *c).is_some() && only_dequantized(g, *c));
+    if !all_weights || !only_feeds_products(g, id) {
+        return None;
+    }
+    Some((weight(g, parts[0])?, Factor { op: node.as_op().cloned(), parts }))
+}
+
+/// `x · Wiᵀ` for all `i` is slices of `x · concat(W)ᵀ`; quantised rows are joined as they are stored.
 fn merge_siblings(g: &Graph<'_>, out: &mut Matches) {
-    // By left factor: weight parameter, its class and its product's class.
-    let mut siblings: BTreeMap<Id, BTreeMap<u32, (Id, Id)>> = BTreeMap::new();
+    // By left factor and storage: the weight's parameter, its parts and its product's class.
+    let mut siblings: BTreeMap<(Id, Option<Op>), BTreeMap<u32, (Factor, Id)>> = BTreeMap::new();
     each_op(g, |id, op, x| {
         if *op == PRODUCT
             && ty(g, id).rank() == 2
-            && let Some(p) = weight(g, x[1])
             && ty(g, x[1]).shape[0].as_const().is_some_and(|n| n > 0 && n % COLUMNS == 0)
-            && only_feeds_products(g, x[1])
+            && let Some((p, factor)) = factor(g, x[1])
         {
-            siblings.entry(g.find(x[0])).or_default().insert(p, (g.find(x[1]), id));
+            siblings.entry((g.find(x[0]), factor.op.clone())).or_default().insert(p, (factor, id));
         }
     });
-    for (x, parts) in siblings {
+    for ((x, dequantize), parts) in siblings {
         let products: BTreeSet<Id> = parts.values().map(|(_, product)| *product).collect();
         if products.len() < 2 {
             continue;
         }
-        let weights = Term::Op(Op::Concat { axis: 0 }, parts.values().map(|(w, _)| Term::Class(*w)).collect());
+        let count = parts.values().next().map_or(0, |(f, _)| f.parts.len());
+        let join =
+            |i: usize| Term::Op(Op::Concat { axis: 0 }, parts.values().map(|(f, _)| Term::Class(f.parts[i])).collect());
+        let weights = match dequantize {
+            Some(op) => Term::Op(op, (0..count).map(join).collect()),
+            None => join(0),
+        };
         let wide = Term::Op(PRODUCT, vec![x.into(), weights]);
         let rows = ty(g, x).shape[0].clone();
         let mut column = Size::constant(0);
         for (w, product) in parts.values() {
-            let next = column.clone() + ty(g, *w).shape[0].clone();
+            let next = column.clone() + ty(g, w.parts[0]).shape[0].clone();
             let slice = Op::Slice {
                 start: vec![Size::constant(0), column],
                 stop: vec![rows.clone(), next.clone()],
@@ -67,4 +94,11 @@ fn only_feeds_products(g: &Graph<'_>, w: Id) -> bool {
             _ => false,
         }
     })
+}
+
+/// True if a part of a quantised weight is read only to dequantise it.
+fn only_dequantized(g: &Graph<'_>, part: Id) -> bool {
+    g[part]
+        .parents()
+        .all(|p| matches!(&g.nodes()[usize::from(p)].head, Head::Op(Op::Dequantize { .. } | Op::Concat { .. })))
 }

@@ -1,0 +1,201 @@
+//! The left factor in the order a register tile reads it.
+
+use crate::lower::coord::Coord;
+use crate::lower::elementwise::compute;
+use crate::lower::emit::{Emitter, Lowered};
+use mlxc_ir::graph::ValueId;
+use mlxc_ir::kernel::{Group, Ix, Type, Val};
+use mlxc_ir::{DType, Range, Size, TargetProfile};
+
+/// Extents of a product and of its tiles.
+pub(super) struct Shape {
+    pub rows: Size,
+    pub k: i64,
+    pub dtype: DType,
+    /// Rows of a register tile.
+    pub mr: i64,
+    /// Tiles of a task.
+    pub tiles: i64,
+    /// f32 lanes.
+    pub lanes: i64,
+    /// Elements of one dot-product step along the inner axis.
+    pub pair: i64,
+    /// Inner extent that is packed at a time.
+    pub chunk: i64,
+}
+
+impl Shape {
+    /// True for a product of a single row.
+    pub fn is_one_row(&self) -> bool {
+        self.rows.as_const() == Some(1)
+    }
+
+    /// Rows of a task.
+    pub fn rows_block(&self) -> i64 {
+        self.mr * self.tiles
+    }
+
+    /// dtype of packed elements: pairs share a word.
+    fn packed_dtype(&self) -> DType {
+        if self.pair == 2 { DType::U32 } else { compute(self.dtype) }
+    }
+
+    /// Steps along the inner axis of `len` elements.
+    pub fn steps(&self, len: i64) -> i64 {
+        (len + self.pair - 1) / self.pair
+    }
+
+    /// Group memory for the packed rows: `[tile, step, row]`.
+    pub fn memory<'k>(&self, e: &Emitter<'k, '_>) -> Group<'k> {
+        e.k.group("rows", self.packed_dtype(), &[self.tiles, self.steps(self.chunk), self.mr])
+    }
+
+    /// Tiles of block `q` that hold rows of the product.
+    pub fn live_tiles<'k>(&self, e: &mut Emitter<'k, '_>, q: &Coord) -> Lowered<Ix<'k>> {
+        let all = e.k.int(self.tiles);
+        if self.tiles == 1 || self.rows.as_const().is_some_and(|m| m % self.rows_block() == 0) {
+            return Ok(all);
+        }
+        let (first, rows) = (e.ix(&q.scale(self.rows_block())), e.size(&self.rows)?);
+        let live = (rows - first).ceil_div(self.mr).min(all);
+        Ok(e.k.let_index("live", live))
+    }
+}
+
+/// The shape of a product with panels.
+pub(super) fn shape(
+    e: &Emitter<'_, '_>,
+    profile: &TargetProfile,
+    rows: Size,
+    k: i64,
+    dtype: DType,
+    pair: i64,
+) -> Shape {
+    let most = e.size_max(&rows) as i64;
+    let mr = register_rows(profile, most);
+    let bytes = k * mr * if pair == 2 { 2 } else { 4 };
+    let room = (profile.limits.group_bytes as i64 / 2).max(1);
+    let tiles = (room / bytes.max(1)).clamp(1, 4).min((most + mr - 1) / mr).max(1);
+    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk: k }
+}
+
+/// Rows of a register tile two vectors wide: accumulators, two vectors of columns and a broadcast fill the register file.
+pub(super) fn register_rows(profile: &TargetProfile, most: i64) -> i64 {
+    ((i64::from(profile.registers) - 3) / 2).min(14).min(most.max(1))
+}
+
+/// Sums of the packed values over groups of so many, `[group, row]`.
+#[derive(Clone, Copy)]
+pub(super) struct Sums<'k> {
+    pub memory: Group<'k>,
+    pub group: i64,
+}
+
+/// Packs `len` inner elements from `base` on, of the rows of block `q`, into memory.
+pub(super) fn pack<'k>(
+    e: &mut Emitter<'k, '_>,
+    a: ValueId,
+    s: &Shape,
+    q: &Coord,
+    memory: Group<'k>,
+    (base, len): (&Coord, i64),
+    sums: Option<Sums<'k>>,
+) -> Lowered<()> {
+    let (tiles, mr) = (s.live_tiles(e, q)?, e.k.int(s.mr));
+    e.each("t", tiles, Range::new(0, s.tiles - 1), 1, false, |e, t| {
+        e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
+            let local = t.scale(s.mr).plus(&i, 1);
+            let row = q.scale(s.rows_block()).plus(&local, 1);
+            let at = [e.ix(&t), e.ix(&i)];
+            let place = e.ix(&local);
+            let row_loop = |e: &mut Emitter<'k, '_>| {
+                let Some(sums) = sums else {
+                    return stretch(e, a, s, &row, (memory, at), base, &Coord::constant(0), len, &mut |_, _| {});
+                };
+                let groups = len / sums.group;
+                let hi = e.k.int(groups);
+                e.each("h", hi, Range::new(0, groups - 1), 1, false, |e, h| {
+                    let zero = e.k.constant(0.0, DType::F32).splat(e.width);
+                    let total = e.k.var("sum", zero);
+                    stretch(e, a, s, &row, (memory, at), base, &h.scale(sums.group), sums.group, &mut |_, x| {
+                        total.set(total.get() + x);
+                    })?;
+                    let h = e.ix(&h);
+                    sums.memory.at([h, place]).store(total.get().hsum());
+                    Ok(())
+                })
+            };
+            if s.rows.as_const().is_some_and(|m| m % s.rows_block() == 0) {
+                return row_loop(e);
+            }
+            // Rows past the end are zero: their products are computed and not stored.
+            let (m, hi) = (e.ix(&row), e.size(&s.rows)?);
+            let mut result = Ok(());
+            let k = e.k;
+            k.if_else(
+                m.lt(hi),
+                || result = e.scoped(1.0, row_loop),
+                || {
+                    let zero =
+                        if s.pair == 2 { k.int_constant(0, DType::U32) } else { k.constant(0.0, compute(s.dtype)) };
+                    k.for_("k", k.int(0), k.int(s.steps(len)), 1, false, |c| memory.at([at[0], c, at[1]]).store(zero));
+                    if let Some(sums) = sums {
+                        k.for_("h", k.int(0), k.int(len / sums.group), 1, false, |h| {
+                            sums.memory.at([h, place]).store(k.constant(0.0, DType::F32));
+                        });
+                    }
+                },
+            );
+            result
+        })
+    })
+}
+
+/// Packs one row's elements `base + first ..` in vectors; `see` gets each as it was rounded.
+fn stretch<'k>(
+    e: &mut Emitter<'k, '_>,
+    a: ValueId,
+    s: &Shape,
+    row: &Coord,
+    (memory, at): (Group<'k>, [Ix<'k>; 2]),
+    base: &Coord,
+    first: &Coord,
+    len: i64,
+    see: &mut dyn FnMut(&mut Emitter<'k, '_>, Val<'k>),
+) -> Lowered<()> {
+    e.vector_loop("k", &Size::constant(len), &mut |e, c, full| {
+        let value = e.emit(a, &[row.clone(), base.plus(first, 1).plus(&c, 1)])?;
+        let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
+        let value = if s.pair == 2 { e.k.let_("x", value.cast(DType::BF16)) } else { value };
+        see(e, if s.pair == 2 { value.cast(DType::F32) } else { value });
+        let local = e.base(&[first.plus(&c, 1)])[0].clone();
+        let tail = if full { None } else { Some(len % s.lanes) };
+        scatter(e, memory, at, &local, value, s, tail);
+        Ok(())
+    })
+}
+
+/// Stores a vector of one row down the packed columns.
+fn scatter<'k>(
+    e: &mut Emitter<'k, '_>,
+    memory: Group<'k>,
+    at: [Ix<'k>; 2],
+    base: &Coord,
+    value: Val<'k>,
+    s: &Shape,
+    tail: Option<i64>,
+) {
+    let k = e.k;
+    let (value, count) = if s.pair == 2 {
+        (value.bits(Type::vector(DType::U32, (s.lanes / 2) as u8)), s.lanes / 2)
+    } else {
+        (value, s.lanes)
+    };
+    let value = k.let_("row", value);
+    let live = tail.map_or(count, |n| (n + s.pair - 1) / s.pair);
+    let (first, _) = e.space.div_rem(base, s.pair);
+    let first = e.ix(&first);
+    k.for_("l", k.int(0), k.int(live), 1, true, |l| {
+        memory.at([at[0], first + l, at[1]]).store(value.extract(l));
+    });
+}
