@@ -60,7 +60,7 @@ impl Array {
     /// Convolution of 1 to 3 spatial axes: MLX's `conv_general`.
     ///
     /// # Errors
-    /// `MLXC0140` where shapes, groups or attributes do not fit; `MLXC0112` where a window is larger than the padded
+    /// `MLXC0146` where shapes, groups or attributes do not fit; `MLXC0112` where a window is larger than the padded
     /// input.
     #[track_caller]
     pub fn conv_general(&self, weight: &Array, attributes: &Convolution) -> Array {
@@ -216,7 +216,7 @@ impl Array {
         }
         let n = self.ndim().saturating_sub(2);
         let wrong = |expected: String, found: String| {
-            self.fail(Diagnostic::new(140, "operands of a convolution do not fit").expected(expected).found(found), at)
+            self.fail(Diagnostic::new(146, "operands of a convolution do not fit").expected(expected).found(found), at)
         };
         let (x_shape, w_shape) = (self.sizes(), weight.sizes());
         let constant: Option<Vec<i64>> = w_shape.iter().map(Size::as_const).collect();

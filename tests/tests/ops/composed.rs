@@ -156,8 +156,8 @@ fn mistakes() {
         (125, |_, x| drop(x.cumsum(2, false, true))),
         (127, |cx, x| drop(x.gather(&[&cx.arange(2, DType::I32), &cx.arange(3, DType::I32)], [0, 1]))),
         (128, |_, x| drop(x.unflatten(0, [3, -1]))),
-        (140, |cx, x| drop(x.conv2d(&cx.ones((3, 3), DType::F32), [1, 1], [0, 0], [1, 1], 1))),
-        (140, |cx, _| {
+        (146, |cx, x| drop(x.conv2d(&cx.ones((3, 3), DType::F32), [1, 1], [0, 0], [1, 1], 1))),
+        (146, |cx, _| {
             let x = cx.ones((1, 5, 4), DType::F32);
             x.conv1d(&cx.ones((6, 2, 3), DType::F32), 1, 0, 1, 1);
         }),

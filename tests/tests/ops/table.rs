@@ -41,6 +41,7 @@ fn cases() -> Vec<Recorded> {
         reduction::positions_of_extremes();
         product::with_weights();
         product::without_weights();
+        product::blocks();
         composite::norms_and_softmax();
         composite::norms_and_softmax_of_a_symbolic_last_axis();
         composite::rotary_embedding();
