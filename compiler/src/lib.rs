@@ -1,5 +1,6 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
+pub mod activations;
 pub mod bench;
 pub mod checkpoint;
 pub mod convert;
@@ -8,6 +9,7 @@ pub mod error;
 pub mod executable;
 mod experts;
 pub mod generate;
+pub mod losses;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
@@ -21,8 +23,8 @@ pub mod weights;
 
 pub use error::Errors;
 pub use executable::Executable;
-pub use mlxc_ir::graph::{Activation, Module};
+pub use mlxc_ir::graph::{Activation, Module, ScatterOp};
 pub use mlxc_ir::{DType, Diagnostic, Location, QuantMode, Scheme};
 pub use pipeline::{Options, compile};
 pub use quantization::Quantization;
-pub use trace::{Array, Context, trace, trace_module};
+pub use trace::{Array, Context, Convolution, PadMode, random, trace, trace_module};

@@ -197,14 +197,20 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
         return part_rotated(b, x, offset, &Turn { half, block, positions, angle: &angle });
     }
     let table = |g: &dyn Fn(f64) -> f64| {
-        let mut bytes = Vec::with_capacity((positions * half * 4) as usize);
+        let w = wide(ty.dtype);
+        let mut bytes = Vec::with_capacity((positions * half) as usize * w.bytes() as usize);
         for p in 0..positions {
             let p = (p as f64 * scale.get()) as f32;
-            for w in &frequencies {
-                bytes.extend((g(f64::from(p * w)) as f32).to_le_bytes());
+            for frequency in &frequencies {
+                let value = g(f64::from(p * frequency));
+                if w == DType::F64 {
+                    bytes.extend(value.to_le_bytes());
+                } else {
+                    bytes.extend((value as f32).to_le_bytes());
+                }
             }
         }
-        let dense = mlxc_ir::graph::Dense { dtype: DType::F32, shape: vec![positions, half], bytes };
+        let dense = mlxc_ir::graph::Dense { dtype: w, shape: vec![positions, half], bytes };
         Op::Constant(Arc::new(dense))
     };
     let (cos, sin) = (table(&f64::cos), table(&f64::sin));

@@ -6,7 +6,7 @@
 
 use crate::lower::emit::{Refusal, Region, Target, home, is_free};
 use crate::lower::map::Built;
-use crate::lower::{attention, map, matmul};
+use crate::lower::{attention, line, map, matmul, product};
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
@@ -459,23 +459,42 @@ pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
 pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[ValueId]) -> Result<Built, Refusal> {
     let mut products = Vec::new();
     let mut attentions = Vec::new();
+    let mut lines = Vec::new();
+    let mut computed = Vec::new();
     for n in nodes {
         match &f.nodes[*n as usize].op {
+            op if line::is_anchor(op) => lines.push(*n),
             Op::Sdpa { .. } => attentions.push(*n),
             Op::MatMul { .. } if matmul::fits(f, target, *n) => products.push(*n),
+            Op::MatMul { .. } if product::fits(f, *n) => computed.push(*n),
             _ => {}
         }
     }
     let name = name(f, nodes, outputs);
-    let built = match (products.as_slice(), attentions.as_slice()) {
-        ([], []) => map::build(f, target, nodes, outputs, &name),
-        ([p], []) if reduces_before(f, nodes, *p) => {
+    let built = match (products.as_slice(), attentions.as_slice(), lines.as_slice()) {
+        ([], [], []) => match computed.as_slice() {
+            [] => map::build(f, target, nodes, outputs, &name),
+            [n] => match product::build(f, target, nodes, *n, outputs, &name).and_then(proved) {
+                // Alone it has a kernel in any case.
+                Err(_) if nodes.len() == 1 => map::build(f, target, nodes, outputs, &name),
+                built => built,
+            },
+            _ => Err(Refusal::new("anchors", "a kernel has one product")),
+        },
+        _ if !computed.is_empty() => Err(Refusal::new("anchors", "a kernel has one product")),
+        ([], [], [n]) => line::build(f, target, nodes, *n, outputs, &name),
+        ([p], [], []) if reduces_before(f, nodes, *p) => {
             Err(Refusal::new("recompute", "every task of the product would repeat a reduction over its rows"))
         }
-        ([p], []) => matmul::build(f, target, nodes, *p, outputs, &name),
-        ([], [a]) => attention::build(f, target, nodes, *a, outputs, &name),
-        _ => Err(Refusal::new("anchors", "a kernel has one product or attention")),
+        ([p], [], []) => matmul::build(f, target, nodes, *p, outputs, &name),
+        ([], [a], []) => attention::build(f, target, nodes, *a, outputs, &name),
+        _ => Err(Refusal::new("anchors", "a kernel has one product, attention, scan, sort or scatter")),
     }?;
+    proved(built)
+}
+
+/// A kernel whose every index is proved to be in range.
+fn proved(built: Built) -> Result<Built, Refusal> {
     if built.work.opaque > 0
         && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)
     {
@@ -517,9 +536,10 @@ fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
     }
 }
 
-/// `self_attn.{q_proj,k_proj}.weight` gives `q_proj_k_proj`.
+/// `self_attn.{q_proj,k_proj}.weight` gives `q_proj_k_proj`, and `conv.matrix` gives `conv`.
 fn weight_name(name: &str) -> String {
-    let part = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or(name);
+    let name = name.trim_end_matches(".weight").trim_end_matches(".matrix");
+    let part = name.rsplit('.').next().unwrap_or(name);
     let part = part.trim_matches(|c| c == '{' || c == '}');
     crate::lower::emit::identifier(part)
 }

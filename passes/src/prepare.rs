@@ -42,8 +42,8 @@ fn stored_reshapes(f: &Function) -> Result<Function, Diagnostic> {
     })
 }
 
-/// A function whose results each have memory of their own: one that is an argument, a state version or returned twice
-/// is copied (by a slice of everything, which a kernel of its own copies).
+/// A function whose results each have memory of their own: one that is an argument, a constant, a state version or returned
+/// twice is copied (by a slice of everything, which a kernel of its own copies).
 fn distinct_results(f: &Function) -> Result<Function, Diagnostic> {
     let mut seen = BTreeSet::new();
     let copied: Vec<bool> = f
@@ -51,7 +51,7 @@ fn distinct_results(f: &Function) -> Result<Function, Diagnostic> {
         .iter()
         .map(|r| {
             let v = stored_root(f, r.value);
-            !seen.insert(v) || f.param_of(home(f, v)).is_some()
+            !seen.insert(v) || f.param_of(home(f, v)).is_some() || matches!(f.node(v).op, Op::Constant(_))
         })
         .collect();
     if !copied.contains(&true) {

@@ -350,6 +350,11 @@ impl Scheduler<'_> {
             }
             let mut buffers = Vec::new();
             for binding in &group.built.bindings {
+                if binding.access == Access::Scratch {
+                    let name = format!("{} scratch", f.value_name(binding.value));
+                    buffers.push(b.add(&name, plan::Place::Arena { offset: 0 }, f.ty(binding.value)));
+                    continue;
+                }
                 let n = match (env.get(&binding.value), &f.node(binding.value).op) {
                     (Some(n), _) => *n,
                     (None, Op::Constant(d)) => {

@@ -1,12 +1,13 @@
 //! How weights and states are stored: which are merged, and in what order their elements lie.
 //!
 //! A weight has one stored layout for all its readers. Concatenations of weights (which merging sibling products
-//! makes) become weights of their own, written once when the package is made.
+//! makes) become weights of their own, written once when the package is made; so does a weight that is only read in
+//! another shape, such as a convolution's, which is a matrix to its product.
 
 use crate::lower::{attention, emit::home, matmul};
 use crate::rewrite::Rewriter;
-use mlxc_ir::graph::{Dense, Function, Module, Op, Param, Role, TensorType, ValueId, Weight};
-use mlxc_ir::{Diagnostic, Layout, Size, TargetProfile};
+use mlxc_ir::graph::{Dense, Function, Module, Node, Op, Param, Role, TensorType, ValueId, Weight};
+use mlxc_ir::{Diagnostic, Layout, TargetProfile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,13 +16,20 @@ use std::sync::Arc;
 pub enum Source {
     /// A weight of the checkpoint, by its number in the traced module.
     Original(u32),
-    /// Weights joined along the first axis, by their numbers.
+    /// Weights one after another, by their numbers: joined along the first axis, or one in another shape.
     Joined(Vec<u32>),
     /// A constant of the graph.
     Constant(Arc<Dense>),
 }
 
-/// Turns every concatenation of weights into one weight. Gives the new module and, for each of its weights, the source.
+/// A weight made of others: its parts, one after another, and its type.
+#[derive(Clone, PartialEq, Eq)]
+struct Derived {
+    parts: Vec<u32>,
+    ty: TensorType,
+}
+
+/// Turns every concatenation of weights, and every weight read in one other shape only, into one weight. Gives the new module and, for each of its weights, the source.
 ///
 /// # Errors
 /// What inference says; none for a verified module.
@@ -32,7 +40,7 @@ pub fn join_weights(module: &Module) -> Result<(Module, Vec<Source>), Diagnostic
     };
     let constant = constant_params(module);
     // Blocks first: a new parameter of a block is a new argument of its callers.
-    let mut added: BTreeMap<u32, Vec<Vec<u32>>> = BTreeMap::new();
+    let mut added: BTreeMap<u32, Vec<Derived>> = BTreeMap::new();
     let mut functions = module.functions.clone();
     for (i, f) in module.functions.iter().enumerate().filter(|(_, f)| f.is_block) {
         let (g, new) = join_in_block(f, &constant[i])?;
@@ -64,27 +72,37 @@ pub(crate) fn constant_params(module: &Module) -> Vec<Vec<bool>> {
     out
 }
 
-/// The parameters a concatenation along the first axis joins, if every operand is one that `allowed` admits.
-fn joined(f: &Function, op: &Op, inputs: &[ValueId], allowed: impl Fn(u32) -> bool) -> Option<Vec<u32>> {
-    if !matches!(op, Op::Concat { axis: 0 }) {
-        return None;
+/// The parameters a concatenation along the first axis joins, or the one that nothing but a product reads, as a matrix;
+/// if `allowed` admits every one.
+fn derived(f: &Function, at: usize, allowed: impl Fn(u32) -> bool) -> Option<Derived> {
+    let node = &f.nodes[at];
+    let readers = |v: ValueId| f.nodes.iter().filter(move |n| n.inputs.contains(&v));
+    match &node.op {
+        Op::Concat { axis: 0 } => {}
+        Op::Reshape { shape } if shape.len() == 2 => {
+            let (weight, matrix) = (node.inputs[0], ValueId::of(at));
+            let factor = |n: &Node| matches!(n.op, Op::MatMul { .. }) && n.inputs[1] == matrix && n.inputs[0] != matrix;
+            let kept = f.roots().any(|v| v == weight || v == matrix);
+            if kept || readers(weight).count() != 1 || !readers(matrix).all(factor) {
+                return None;
+            }
+        }
+        _ => return None,
     }
-    inputs
-        .iter()
-        .map(|v| match f.node(*v).op {
-            Op::Param(p) if allowed(p) => Some(p),
-            _ => None,
-        })
-        .collect()
+    let parts = node.inputs.iter().map(|v| match f.node(*v).op {
+        Op::Param(p) if allowed(p) => Some(p),
+        _ => None,
+    });
+    Some(Derived { parts: parts.collect::<Option<_>>()?, ty: node.types[0].clone() })
 }
 
-fn join_in_block(f: &Function, constant: &[bool]) -> Result<(Function, Vec<Vec<u32>>), Diagnostic> {
-    let mut new: Vec<Vec<u32>> = Vec::new();
-    let out = Rewriter::new(f).run(|r, _, node| {
-        let Some(parts) = joined(f, &node.op, &node.inputs, |p| constant[p as usize]) else { return Ok(None) };
-        let name = join_names(parts.iter().map(|p| &*f.params[*p as usize].name));
+fn join_in_block(f: &Function, constant: &[bool]) -> Result<(Function, Vec<Derived>), Diagnostic> {
+    let mut new: Vec<Derived> = Vec::new();
+    let out = Rewriter::new(f).run(|r, at, node| {
+        let Some(weight) = derived(f, at, |p| constant[p as usize]) else { return Ok(None) };
+        let name = join_names(weight.parts.iter().map(|p| &*f.params[*p as usize].name));
         let v = r.to.param(&name, Role::Block, node.types[0].clone(), node.at.clone());
-        new.push(parts);
+        new.push(weight);
         Ok(Some(vec![v]))
     })?;
     Ok((out, new))
@@ -96,53 +114,61 @@ struct Joins {
 }
 
 impl Joins {
-    /// The weight that joins others, made once.
-    fn weight(&mut self, parts: &[u32]) -> u32 {
-        let source = Source::Joined(parts.to_vec());
-        if let Some(i) = self.sources.iter().position(|s| *s == source) {
+    /// The weight made of others, made once.
+    fn weight(&mut self, made: Derived) -> u32 {
+        let source = Source::Joined(made.parts);
+        let known = self.sources.iter().zip(&self.weights).position(|(s, w)| *s == source && w.ty == made.ty);
+        if let Some(i) = known {
             return i as u32;
         }
-        let first = &self.weights[parts[0] as usize].ty;
-        let rows = parts.iter().fold(Size::constant(0), |n, p| n + self.weights[*p as usize].ty.shape[0].clone());
-        let mut shape = first.shape.clone();
-        shape[0] = rows;
-        let ty = TensorType { dtype: first.dtype, shape };
-        let name = join_names(parts.iter().map(|p| &*self.weights[*p as usize].name));
-        self.weights.push(Weight { name: name.into(), ty });
+        let Source::Joined(parts) = &source else { unreachable!("made above") };
+        let base = match parts.as_slice() {
+            [one] => matrix_name(&self.weights[*one as usize].name),
+            _ => join_names(parts.iter().map(|p| &*self.weights[*p as usize].name)),
+        };
+        let taken = |name: &str| self.weights.iter().any(|w| &*w.name == name);
+        let numbered = (2..).map(|i| format!("{base}{i}"));
+        let name = std::iter::once(base.clone()).chain(numbered).find(|n| !taken(n)).expect("there are names enough");
+        self.weights.push(Weight { name: name.into(), ty: made.ty });
         self.sources.push(source);
         self.weights.len() as u32 - 1
     }
 
-    fn join_in_entry(&mut self, f: &Function, added: &BTreeMap<u32, Vec<Vec<u32>>>) -> Result<Function, Diagnostic> {
+    fn join_in_entry(&mut self, f: &Function, added: &BTreeMap<u32, Vec<Derived>>) -> Result<Function, Diagnostic> {
         let number = |v: ValueId| match f.param_of(v) {
             Some(Param { role: Role::Weight(w), .. }) => Some(*w),
             _ => None,
         };
         let mut declared: BTreeMap<u32, ValueId> = BTreeMap::new();
-        Rewriter::new(f).run(|r, _, node| {
-            let mut declare = |r: &mut Rewriter<'_>, parts: Vec<u32>| {
-                let w = self.weight(&parts);
+        Rewriter::new(f).run(|r, at, node| {
+            let mut declare = |r: &mut Rewriter<'_>, made: Derived| {
+                let w = self.weight(made);
                 *declared.entry(w).or_insert_with(|| {
                     let weight = &self.weights[w as usize];
                     r.to.param(&weight.name, Role::Weight(w), weight.ty.clone(), None)
                 })
             };
             let is_weight = |p: u32| matches!(f.params[p as usize].role, Role::Weight(_));
-            if joined(f, &node.op, &node.inputs, is_weight).is_some() {
+            if let Some(made) = derived(f, at, is_weight) {
                 let parts = node.inputs.iter().filter_map(|v| number(*v)).collect();
-                return Ok(Some(vec![declare(r, parts)]));
+                return Ok(Some(vec![declare(r, Derived { parts, ..made })]));
             }
             let Op::Call { function, .. } = &node.op else { return Ok(None) };
             let new = added.get(function).map(Vec::as_slice).unwrap_or_default();
             let mut inputs: Vec<ValueId> = node.inputs.iter().map(|v| r.map(*v)).collect();
-            for positions in new {
-                let parts: Option<Vec<u32>> = positions.iter().map(|p| number(node.inputs[*p as usize])).collect();
+            for made in new {
+                let parts: Option<Vec<u32>> = made.parts.iter().map(|p| number(node.inputs[*p as usize])).collect();
                 let parts = parts.expect("a parameter is joined only where every caller passes weights");
-                inputs.push(declare(r, parts));
+                inputs.push(declare(r, Derived { parts, ty: made.ty.clone() }));
             }
             Ok(Some(r.to.raw(node.op.clone(), &inputs, node.types.to_vec(), node.at.clone())))
         })
     }
+}
+
+/// `conv.matrix` of `conv.weight`.
+fn matrix_name(name: &str) -> String {
+    format!("{}.matrix", name.trim_end_matches(".weight"))
 }
 
 /// `a.{x,y,z}.weight` of names that differ in one place; else the names joined by `+`.

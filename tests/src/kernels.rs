@@ -64,13 +64,14 @@ pub fn execute(
             let n: usize = extents(b.value).iter().product();
             let dtype = stored_dtype(f.ty(b.value).dtype);
             let fresh = || BufferData::zeros(dtype, n);
-            buffers.push(memory.get(&b.value).cloned().unwrap_or_else(fresh));
+            let held = if b.access == Access::Scratch { None } else { memory.get(&b.value).cloned() };
+            buffers.push(held.unwrap_or_else(fresh));
         }
         if let Err(e) = run(&g.built.kernel, &mut buffers, &scalars, &Options { seed, ..Options::default() }) {
             panic!("{}\n{e}", print(&g.built.kernel));
         }
         for (b, data) in g.built.bindings.iter().zip(buffers) {
-            if b.access != Access::Read {
+            if !matches!(b.access, Access::Read | Access::Scratch) {
                 memory.insert(b.value, data);
             }
         }

@@ -2,6 +2,7 @@
 //! comparing with the Graph IR interpreter, and random functions, models.
 
 pub mod compare;
+pub mod every;
 pub mod fuzz;
 pub mod kernels;
 pub mod llama;

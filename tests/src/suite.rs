@@ -5,9 +5,10 @@ use crate::kernels::Random;
 use mlxc::pipeline::Options;
 use mlxc::{Errors, Executable};
 use mlxc_ir::graph::interpret::{self, Mode, Tensor};
-use mlxc_ir::graph::{FunctionBuilder, Module, Op, Role, State, SymbolKind, TensorType, ValueId, Weight};
+use mlxc_ir::graph::{FunctionBuilder, Module, Op, Role, State, Symbol, SymbolKind, TensorType, ValueId, Weight};
 use mlxc_ir::{DType, Location, Range, Size};
 use mlxc_runtime::{LoadOptions, TensorView};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// What an argument is filled with.
@@ -30,6 +31,30 @@ enum Bound {
     Tensor(f64),
     /// Ulp of each value.
     Each(f64),
+}
+
+/// A case of a suite: the op whose result it compares, and the operands it has.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The op.
+    pub op: Op,
+    /// Types of the operands.
+    pub inputs: Vec<TensorType>,
+    /// Type of the result.
+    pub result: TensorType,
+    /// Symbols of the function.
+    pub symbols: Vec<Symbol>,
+}
+
+thread_local! {
+    static RECORDS: RefCell<Option<Vec<Recorded>>> = const { RefCell::new(None) };
+}
+
+/// Runs tests of this thread without running their suites, and gives every case those hold.
+pub fn record(tests: impl FnOnce()) -> Vec<Recorded> {
+    RECORDS.with(|r| *r.borrow_mut() = Some(Vec::new()));
+    tests();
+    RECORDS.with(|r| r.borrow_mut().take()).unwrap_or_default()
 }
 
 /// A module being filled with cases.
@@ -211,6 +236,9 @@ impl Suite {
     /// # Panics
     /// Where compilation fails or a result is worse than its bound.
     pub fn run(&self, values: &[&[i64]]) {
+        if self.recorded() {
+            return;
+        }
         let mut targets = vec!["host"];
         if cfg!(target_arch = "x86_64") {
             targets.push("x86-64-v3");
@@ -219,6 +247,26 @@ impl Suite {
             let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
             self.run_with(&options, 2, values);
         }
+    }
+
+    /// Notes the cases where they are only counted.
+    fn recorded(&self) -> bool {
+        let f = self.b.function();
+        RECORDS.with(|records| {
+            let mut records = records.borrow_mut();
+            let Some(list) = records.as_mut() else { return false };
+            let updates = f.updates.iter().map(|(_, v)| *v);
+            for v in f.results.iter().map(|r| r.value).chain(updates) {
+                let node = f.node(v);
+                list.push(Recorded {
+                    op: node.op.clone(),
+                    inputs: node.inputs.iter().map(|i| f.ty(*i).clone()).collect(),
+                    result: f.ty(v).clone(),
+                    symbols: f.symbols.clone(),
+                });
+            }
+            true
+        })
     }
 
     /// As [`Suite::run`], with given options and threads.

@@ -3,9 +3,9 @@
 use mlxc::pipeline::Options;
 use mlxc::weights::RandomWeights;
 use mlxc_ir::kernel::print;
-use mlxc_tests::fuzz;
 use mlxc_tests::kernels::Random;
 use mlxc_tests::llama::{self, Config, TINY};
+use mlxc_tests::{every, fuzz};
 
 /// Changes a few bytes: flips, extremes, cuts, copies and joins of two seeds.
 fn damaged(r: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
@@ -57,7 +57,7 @@ fn compiled() -> mlxc::pipeline::Compiled {
 #[test]
 fn graphs() {
     let small = llama::module(&Config { layers: 1, composites: false, ..TINY });
-    let seeds = [llama::module(&TINY), small].map(|m| mlxc_ir::graph::text::print(&m).into_bytes());
+    let seeds = [llama::module(&TINY), small, every::module()].map(|m| mlxc_ir::graph::text::print(&m).into_bytes());
     seeds.iter().for_each(|s| fuzz::graph_text(&String::from_utf8_lossy(s)));
     texts(&mut Random::new(1), &seeds, 3000, fuzz::graph_text);
 }

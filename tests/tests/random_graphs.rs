@@ -4,8 +4,8 @@ use mlxc::pipeline::{Level, Options};
 use mlxc::{Errors, Executable};
 use mlxc_ir::graph::interpret::{self, Mode, Tensor};
 use mlxc_ir::graph::{
-    BinaryOp, CompareOp, Function, FunctionBuilder, Literal, Module, Op, ReduceOp, Role, SymbolKind, TensorType,
-    UnaryOp, ValueId, Weight, text,
+    BinaryOp, CompareOp, Dense, Function, FunctionBuilder, Literal, Module, Op, ReduceOp, Role, ScanOp, ScatterOp,
+    SymbolKind, TensorType, UnaryOp, ValueId, Weight, text,
 };
 use mlxc_ir::{DType, Range, Size};
 use mlxc_runtime::{LoadOptions, TensorView};
@@ -14,6 +14,7 @@ use mlxc_tests::kernels::Random;
 use mlxc_tests::suite::{c, tensor};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One step of a graph: which op, on which of the values so far, with which attribute. Numbers are taken modulo what
 /// there is, so that every list of steps is a graph and shrinking a list shrinks the graph.
@@ -80,7 +81,7 @@ fn append(b: &mut FunctionBuilder, values: &[ValueId], step: &Step) -> Option<Va
     let (rank, n) = (ty.rank(), usize::from(step.attribute));
     let axis = n % rank.max(1);
     let some_axis = || (rank > 0).then_some(axis as u32);
-    let (op, inputs) = match step.op % 18 {
+    let (op, inputs) = match step.op % 24 {
         0 | 1 => {
             use UnaryOp::*;
             let ops = [Negative, Abs, Square, Exp, Sin, Sigmoid, Tanh, Relu, Silu, Rsqrt, Erf, Floor];
@@ -163,6 +164,40 @@ fn append(b: &mut FunctionBuilder, values: &[ValueId], step: &Step) -> Option<Va
             let op = [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min][n % 3];
             (Op::Reduce { op, axes: vec![some_axis()?], keepdims: n % 2 == 0 }, vec![x])
         }
+        17 => {
+            let whole = ty.shape.get(axis)?.as_const().filter(|d| *d > 2)?;
+            let (sizes, strides) = (vec![whole.min(1 + n as i64 % 3)], vec![1 + n as i64 / 4 % 2]);
+            (Op::Windows { axes: vec![some_axis()?], sizes, strides, dilations: vec![1] }, vec![x])
+        }
+        18 => {
+            // Sums of a whole line at most.
+            let op = [ScanOp::Sum, ScanOp::Max, ScanOp::Min][n % 3];
+            let (reverse, exclusive) = (n / 4 % 2 == 1, op == ScanOp::Sum && n / 8 % 2 == 1);
+            (Op::Scan { op, axis: some_axis()?, reverse, exclusive }, vec![x])
+        }
+        19 => {
+            let axis = some_axis()?;
+            let order = b.node(Op::ArgSort { axis }, &[x], None).ok()?;
+            (Op::TakeAlong { axis }, vec![x, order])
+        }
+        20 => {
+            let i = b.node(indices(n, 3), &[], None).ok()?;
+            (Op::GatherNd { axes: vec![some_axis()?] }, vec![x, i])
+        }
+        21 => {
+            let i = b.node(indices(n, 3), &[], None).ok()?;
+            let axis = some_axis()?;
+            let updates = b.node(Op::GatherNd { axes: vec![axis] }, &[y, i], None).ok()?;
+            let reduce = [ScatterOp::Set, ScatterOp::Add, ScatterOp::Max][n % 3];
+            (Op::Scatter { axes: vec![axis], reduce }, vec![x, updates, i])
+        }
+        22 => {
+            let bits = [(DType::F32, DType::I32), (DType::F16, DType::U16), (DType::BF16, DType::I16)];
+            let (_, word) = bits.into_iter().find(|(d, _)| *d == ty.dtype)?;
+            // There and back, through memory or not.
+            let there = b.node(Op::Bitcast(word), &[x], None).ok()?;
+            (Op::Bitcast(ty.dtype), vec![there])
+        }
         _ => {
             let fits = |v: &&ValueId| {
                 let t = b.function().ty(**v);
@@ -179,6 +214,12 @@ fn append(b: &mut FunctionBuilder, values: &[ValueId], step: &Step) -> Option<Va
         return None;
     }
     b.node(op, &inputs, None).ok()
+}
+
+/// A few indices of any sign.
+fn indices(n: usize, count: usize) -> Op {
+    let bytes = (0..count).flat_map(|i| ((n * 7 + i * 5) as i32 % 9 - 4).to_le_bytes()).collect();
+    Op::Constant(Arc::new(Dense { dtype: DType::I32, shape: vec![count as i64], bytes }))
 }
 
 struct Held {

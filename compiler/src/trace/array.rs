@@ -164,6 +164,12 @@ impl Array {
         Array::new(&self.inner, None)
     }
 
+    /// Reports a mistake at the caller's line; what follows from it is silent.
+    #[track_caller]
+    pub(crate) fn refuse(&self, d: Diagnostic) -> Array {
+        self.fail(d, &here())
+    }
+
     /// An axis counted from the front, or an error at `at`.
     pub(super) fn axis(&self, axis: i32, at: &Location) -> Option<usize> {
         let rank = self.ndim() as i32;
@@ -178,7 +184,7 @@ impl Array {
     }
 
     #[track_caller]
-    fn unary(&self, op: UnaryOp) -> Array {
+    pub(super) fn unary(&self, op: UnaryOp) -> Array {
         let at = here();
         let exact = matches!(
             op,
@@ -254,7 +260,7 @@ impl Array {
     }
 
     #[track_caller]
-    fn binary(&self, op: BinaryOp, other: Operand) -> Array {
+    pub(super) fn binary(&self, op: BinaryOp, other: Operand) -> Array {
         let at = here();
         let float = matches!(op, BinaryOp::Divide | BinaryOp::LogAddExp | BinaryOp::Arctan2);
         match self.meet(other, &at, float) {
@@ -283,7 +289,7 @@ impl Array {
 
     /// `number op self`.
     #[track_caller]
-    fn reversed(&self, op: BinaryOp, number: Operand) -> Array {
+    pub(super) fn reversed(&self, op: BinaryOp, number: Operand) -> Array {
         let at = here();
         match self.meet(number, &at, op == BinaryOp::Divide) {
             Some((a, b)) => a.make(Op::Binary(op), &[&b, &a], &at),
@@ -292,7 +298,7 @@ impl Array {
     }
 
     #[track_caller]
-    fn compare(&self, op: CompareOp, other: Operand) -> Array {
+    pub(super) fn compare(&self, op: CompareOp, other: Operand) -> Array {
         let at = here();
         match self.meet(other, &at, false) {
             Some((a, b)) => a.make(Op::Compare(op), &[&a, &b], &at),
@@ -447,7 +453,7 @@ impl Array {
     }
 
     #[track_caller]
-    fn reduce(&self, op: ReduceOp, axes: Vec<i32>, keepdims: bool) -> Array {
+    pub(super) fn reduce(&self, op: ReduceOp, axes: Vec<i32>, keepdims: bool) -> Array {
         let at = here();
         let mut list = Vec::with_capacity(axes.len());
         for a in axes {

@@ -24,13 +24,17 @@ pub struct Scoring<'a> {
 }
 
 impl Array {
-    /// Matrix product over the last two axes; leading axes broadcast.
+    /// Matrix product over the last two axes; leading axes broadcast. An operand of one axis is a row on the left and
+    /// a column on the right, and that axis leaves the result. MLX's `matmul`.
     #[track_caller]
     pub fn matmul(&self, other: &Array) -> Array {
         let at = here();
         let (Some(a), Some(b)) = (self.ty(), other.ty()) else { return Array::new(&self.inner, None) };
+        if a.rank().min(b.rank()) == 1 {
+            return self.matmul_vectors(other);
+        }
         if a.rank() < 2 || b.rank() < 2 {
-            let d = Diagnostic::new(130, "matmul takes arrays of two axes or more").found(format!(
+            let d = Diagnostic::new(130, "matmul takes arrays of one axis or more").found(format!(
                 "{} and {} axes",
                 a.rank(),
                 b.rank()

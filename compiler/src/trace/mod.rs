@@ -19,15 +19,27 @@
 //! # Ok::<(), mlxc::Errors>(())
 //! ```
 
+mod arrange;
 mod array;
 mod composite;
+mod convolution;
+mod creation;
+mod einsum;
+mod indexing;
+mod logic;
 mod movement;
+mod product;
 mod promote;
 mod quantized;
+pub mod random;
 mod shape;
+mod sorting;
+mod statistics;
 
+pub use arrange::PadMode;
 pub use array::{Array, Operand};
 pub use composite::Scoring;
+pub use convolution::Convolution;
 pub use promote::{promote, weak};
 pub use quantized::Quantized;
 pub use shape::{Dim, IntoAxes, IntoShape};

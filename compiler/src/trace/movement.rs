@@ -117,10 +117,17 @@ impl Array {
         self.slice_step(axis, start, stop, 1)
     }
 
-    /// Elements `start, start + step, …` below `stop` along an axis.
+    /// Elements `start, start + step, …` short of `stop` along an axis. With a negative step they run backwards, and a
+    /// `stop` of -1 stands before the first.
     #[track_caller]
     pub fn slice_step(&self, axis: i32, start: impl Into<Dim>, stop: impl Into<Dim>, step: i64) -> Array {
         let at = here();
+        if step < 0 {
+            // The same elements forwards, reversed, then every one of the step.
+            let (first, end) = (stop.into() + 1i64, start.into() + 1i64);
+            let backwards = self.slice(axis, first.clone(), end.clone()).reverse(axis);
+            return backwards.slice_step(axis, 0i64, end - first, -step);
+        }
         let Some(axis) = self.axis(axis, &at) else { return Array::new(&self.inner, None) };
         let shape: Vec<Size> = self.shape().into_iter().map(|d| d.0).collect();
         let mut from = vec![Size::constant(0); shape.len()];

@@ -9,6 +9,8 @@ use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use smallvec::{SmallVec, smallvec};
 
+mod indexed;
+
 type Types = SmallVec<[TensorType; 1]>;
 
 /// The result types of `op` on operands of the given types.
@@ -68,6 +70,7 @@ impl Infer<'_> {
                 self.count(1, 1)?;
                 TensorType { dtype: *to, shape: self.inputs[0].shape.clone() }
             }
+            Op::Bitcast(to) => self.bitcast(*to)?,
             Op::Broadcast { shape } => self.broadcast(shape)?,
             Op::Reshape { shape } => self.reshape(shape)?,
             Op::Transpose { perm } => self.transpose(perm)?,
@@ -77,10 +80,17 @@ impl Infer<'_> {
                 self.reduced(axes, true)?;
                 self.inputs[0].clone()
             }
+            Op::Windows { axes, sizes, strides, dilations } => self.windows(axes, sizes, strides, dilations)?,
             Op::Pad { low, high, .. } => self.pad(low, high)?,
             Op::Concat { axis } => self.concat(*axis)?,
             Op::Gather { axis } => self.gather(*axis)?,
             Op::TakeAlong { axis } => self.take_along(*axis)?,
+            Op::GatherNd { axes } => self.gather_nd(axes)?,
+            Op::Scatter { axes, .. } => self.scatter(axes)?,
+            Op::ScatterAlong { axis, .. } => self.scatter_along(*axis)?,
+            Op::Scan { op, axis, .. } => self.scan(*op, *axis)?,
+            Op::ArgSort { axis } => self.argsort(*axis)?,
+            Op::RandomBits { shape, width } => self.random_bits(shape, *width)?,
             Op::DynamicSlice { axes, sizes } => self.dynamic_slice(axes, sizes)?,
             Op::SliceUpdate { axes } => self.slice_update(axes)?,
             Op::Reduce { op, axes, keepdims } => self.reduce(*op, axes, *keepdims)?,

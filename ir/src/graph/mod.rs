@@ -20,7 +20,7 @@ pub mod verify;
 
 pub use build::FunctionBuilder;
 pub use infer::{broadcast_shapes, infer};
-pub use op::{Activation, ArgOp, BinaryOp, CompareOp, Dense, Literal, Op, Real, ReduceOp, UnaryOp};
+pub use op::{Activation, ArgOp, BinaryOp, CompareOp, Dense, Literal, Op, Real, ReduceOp, ScanOp, ScatterOp, UnaryOp};
 pub use types::{
     Function, Module, Node, Output, Param, Role, State, Symbol, SymbolKind, TensorType, ValueId, Weight, ranges,
     symbol_name,

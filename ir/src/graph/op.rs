@@ -111,7 +111,7 @@ named_ops! {
         Negative = "negative",
         /// `|x|`.
         Abs = "abs",
-        /// -1, 0 or 1; NaN stays NaN.
+        /// -1, 0 or 1; 0 for NaN.
         Sign = "sign",
         /// `x * x`.
         Square = "square",
@@ -300,6 +300,53 @@ named_ops! {
 }
 
 named_ops! {
+    /// Running folds along an axis. Of half types they accumulate in f32.
+    ScanOp {
+        /// Running sum. Of bool: i32.
+        Sum = "cumsum",
+        /// Running product. Of bool: i32.
+        Prod = "cumprod",
+        /// Largest element so far; NaN from the first NaN on.
+        Max = "cummax",
+        /// Smallest element so far; NaN from the first NaN on.
+        Min = "cummin",
+        /// Logarithm of the running sum of exponentials, of floats.
+        LogAddExp = "logcumsumexp",
+    }
+}
+
+named_ops! {
+    /// What a scatter does where an element is already.
+    ScatterOp {
+        /// The update replaces it; the last update wins.
+        Set = "set",
+        /// Sum; of bool: disjunction.
+        Add = "add",
+        /// Product; of bool: conjunction.
+        Multiply = "multiply",
+        /// The larger; NaN if either is.
+        Max = "max",
+        /// The smaller; NaN if either is.
+        Min = "min",
+    }
+}
+
+impl ScatterOp {
+    /// The elementwise op that combines an element with an update; `None` where the update replaces it.
+    pub fn binary(self, bools: bool) -> Option<BinaryOp> {
+        match self {
+            ScatterOp::Set => None,
+            ScatterOp::Add if bools => Some(BinaryOp::LogicalOr),
+            ScatterOp::Multiply if bools => Some(BinaryOp::LogicalAnd),
+            ScatterOp::Add => Some(BinaryOp::Add),
+            ScatterOp::Multiply => Some(BinaryOp::Multiply),
+            ScatterOp::Max => Some(BinaryOp::Maximum),
+            ScatterOp::Min => Some(BinaryOp::Minimum),
+        }
+    }
+}
+
+named_ops! {
     /// Activations a gated product applies to its gate.
     Activation {
         /// SwiGLU.
@@ -370,6 +417,8 @@ pub enum Op {
     Select,
     /// `x`, converted: to floats nearest even; float to integer truncates, saturates, NaN gives 0.
     Cast(DType),
+    /// `x`, its bits read as another dtype of the same width; bool takes part in no bitcast. MLX's `view`.
+    Bitcast(DType),
     /// `x`, repeated to `shape` by right-aligned broadcasting.
     Broadcast {
         /// Result shape.
@@ -399,6 +448,18 @@ pub enum Op {
         /// The reversed axes, ascending.
         axes: Vec<u32>,
     },
+    /// `x`; sliding windows over some axes. Each of `axes` keeps the windows' positions and one axis for each is
+    /// appended, in order: element `(.., i, .., k)` is `x[.., i * stride + k * dilation, ..]`.
+    Windows {
+        /// The axes, ascending.
+        axes: Vec<u32>,
+        /// Extents of the windows, at least 1.
+        sizes: Vec<i64>,
+        /// Distances between windows, at least 1.
+        strides: Vec<i64>,
+        /// Distances between elements of a window, at least 1.
+        dilations: Vec<i64>,
+    },
     /// `x`, with `low` elements before and `high` after, per axis.
     Pad {
         /// Elements before, per axis.
@@ -422,6 +483,28 @@ pub enum Op {
     TakeAlong {
         /// The indexed axis.
         axis: u32,
+    },
+    /// `x, indices…` of one shape, one for each of `axes`: MLX's `gather`, `x[i, j]`. Result shape: the indices', then x's
+    /// without `axes`. Indices are clamped.
+    GatherNd {
+        /// The indexed axes of x, ascending.
+        axes: Vec<u32>,
+    },
+    /// `x, updates, indices…` of one shape, one for each of `axes`: `x` with updates of shape indices', then x's without
+    /// `axes`, applied in row-major order of the indices. MLX's `at[i, j].add` and its like. Indices are clamped.
+    Scatter {
+        /// The indexed axes of x, ascending.
+        axes: Vec<u32>,
+        /// What an update does.
+        reduce: ScatterOp,
+    },
+    /// `x, indices, updates` of one rank: `x` with an update for each index along `axis`, in order. MLX's
+    /// `put_along_axis` and `scatter_add_axis`. Indices are clamped.
+    ScatterAlong {
+        /// The indexed axis.
+        axis: u32,
+        /// What an update does.
+        reduce: ScatterOp,
     },
     /// `x, start…` (one i32[] for each of `axes`): a window of run-time position; starts are clamped into range.
     DynamicSlice {
@@ -452,6 +535,30 @@ pub enum Op {
         axis: u32,
         /// True keeps the axis with extent 1.
         keepdims: bool,
+    },
+    /// `x`; a running fold along an axis.
+    Scan {
+        /// What is computed.
+        op: ScanOp,
+        /// The axis.
+        axis: u32,
+        /// From the last element to the first.
+        reverse: bool,
+        /// Element `i` leaves itself out; the first is the fold of nothing.
+        exclusive: bool,
+    },
+    /// `x`; u32 positions that sort it along an axis, ascending, stable, NaN last. MLX's `argsort`.
+    ArgSort {
+        /// The axis.
+        axis: u32,
+    },
+    /// `keys u32[.., 2]`; random integers of `width` bytes by threefry2x32, in MLX's order. Result shape: the keys'
+    /// without the last axis, then `shape`. MLX's `random.bits`.
+    RandomBits {
+        /// Elements for each key.
+        shape: Vec<Size>,
+        /// Bytes of an element: 1, 2 or 4, which gives u8, u16 or u32.
+        width: u32,
     },
     /// `a, b`: products of the last two axes; leading axes are batch axes and equal. Accumulates in f32.
     MatMul {
@@ -537,19 +644,27 @@ impl Op {
             Op::Compare(o) => o.name(),
             Op::Select => "select",
             Op::Cast(_) => "cast",
+            Op::Bitcast(_) => "bitcast",
             Op::Broadcast { .. } => "broadcast",
             Op::Reshape { .. } => "reshape",
             Op::Transpose { .. } => "transpose",
             Op::Slice { .. } => "slice",
             Op::Reverse { .. } => "reverse",
+            Op::Windows { .. } => "windows",
             Op::Pad { .. } => "pad",
             Op::Concat { .. } => "concat",
             Op::Gather { .. } => "take",
             Op::TakeAlong { .. } => "take_along",
+            Op::GatherNd { .. } => "gather",
+            Op::Scatter { .. } => "scatter",
+            Op::ScatterAlong { .. } => "scatter_along",
             Op::DynamicSlice { .. } => "dynamic_slice",
             Op::SliceUpdate { .. } => "slice_update",
             Op::Reduce { op, .. } => op.name(),
             Op::ArgReduce { op, .. } => op.name(),
+            Op::Scan { op, .. } => op.name(),
+            Op::ArgSort { .. } => "argsort",
+            Op::RandomBits { .. } => "random_bits",
             Op::MatMul { .. } => "matmul",
             Op::Dequantize { .. } => "dequantize",
             Op::RmsNorm { .. } => "rms_norm",
@@ -566,7 +681,14 @@ impl Op {
     pub fn is_elementwise(&self) -> bool {
         matches!(
             self,
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Gated(_) | Op::Full { .. }
+            Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Compare(_)
+                | Op::Select
+                | Op::Cast(_)
+                | Op::Bitcast(_)
+                | Op::Gated(_)
+                | Op::Full { .. }
         )
     }
 
@@ -579,6 +701,7 @@ impl Op {
                 | Op::Transpose { .. }
                 | Op::Slice { .. }
                 | Op::Reverse { .. }
+                | Op::Windows { .. }
                 | Op::DynamicSlice { .. }
         )
     }

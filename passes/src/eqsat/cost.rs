@@ -27,12 +27,17 @@ pub fn cost(g: &Graph<'_>, id: Id, node: &ENode) -> u64 {
         Op::Concat { axis: 0 } if node.children.iter().all(|c| weight(g, *c).is_some()) => VIEW,
         // Memory holds the codes; what reads them unpacks them.
         Op::Dequantize { .. } if node.children.iter().all(|c| g[*c].data.weight_only) => VIEW,
-        Op::Concat { .. } | Op::Pad { .. } | Op::Gather { .. } | Op::TakeAlong { .. } => {
+        Op::Concat { .. } | Op::Pad { .. } | Op::Gather { .. } | Op::TakeAlong { .. } | Op::GatherNd { .. } => {
             (2 * FUSED).saturating_add(out).saturating_add(out)
         }
         op if op.is_view() => VIEW,
         Op::Rope { .. } => fused.saturating_mul(2),
         Op::Reduce { .. } | Op::ArgReduce { .. } | Op::RmsNorm { .. } | Op::Softmax => LAUNCH.saturating_add(inputs()),
+        // Lines are walked in order; a sort walks them once for every doubling of a run.
+        Op::Scan { .. } | Op::Scatter { .. } | Op::ScatterAlong { .. } => {
+            LAUNCH.saturating_add(inputs()).saturating_add(out)
+        }
+        Op::ArgSort { .. } => LAUNCH.saturating_add(inputs().saturating_add(out).saturating_mul(16)),
         Op::LayerNorm { .. } => LAUNCH.saturating_add(inputs().saturating_mul(3) / 2),
         Op::MatMul { transpose_a, .. } => {
             let a = &ty(g, node.children[0]).shape;

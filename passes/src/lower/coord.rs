@@ -237,6 +237,20 @@ impl Space {
         }
     }
 
+    /// `c` with `m * (e / m) + e % m` written as `e`, as often as that stands in it.
+    pub fn rejoined(&self, mut c: Coord) -> Coord {
+        loop {
+            let found = c.terms.iter().find_map(|(rest, k)| {
+                let Atom::Mod(e, m) = self.get(*rest) else { return None };
+                let part = self.ids.get(&Atom::Div(e.clone(), *m))?;
+                (c.coefficient(*part) == k * m).then(|| (*rest, *part, e.clone(), *k))
+            });
+            let Some((rest, part, e, k)) = found else { return c };
+            c.terms.retain(|(a, _)| *a != rest && *a != part);
+            c = c.plus(&e, k);
+        }
+    }
+
     /// The splits asked for since the last call.
     pub fn take_wanted(&mut self) -> Vec<(AtomId, i64)> {
         std::mem::take(&mut self.wanted)
@@ -404,6 +418,22 @@ mod tests {
                     assert_eq!(value(&s, &r, &[a, b]), x.rem_euclid(m));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn parts_of_an_index_meet_again() {
+        let mut s = Space::default();
+        let v = loops(&mut s, &[(2048, 1), (7, 1)]);
+        let (q, w) = s.div_rem(&v[0], 5);
+        let (n, h) = s.div_rem(&q, 12);
+        let whole = n.scale(60).plus(&h, 5).plus(&w, 1).plus(&v[1], 3);
+        assert_eq!(s.rejoined(whole), v[0].plus(&v[1], 3));
+        // With another factor only the inner pair is one.
+        let other = n.scale(59).plus(&h, 5).plus(&w, 1);
+        let joined = s.rejoined(other.clone());
+        for a in [0, 59, 60, 2047] {
+            assert_eq!(value(&s, &joined, &[a, 0]), value(&s, &other, &[a, 0]));
         }
     }
 

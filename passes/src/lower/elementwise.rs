@@ -62,8 +62,7 @@ pub fn unary<'k>(k: &'k KernelBuilder, op: UnaryOp, x: Val<'k>) -> Val<'k> {
         Abs => x,
         Sign if float => {
             let one = x.gt(c(0.0)).select(splat_to(c(1.0), x.ty()), splat_to(c(0.0), x.ty()));
-            let sign = x.lt(c(0.0)).select(splat_to(c(-1.0), x.ty()), one);
-            x.ne(x).select(x, sign)
+            x.lt(c(0.0)).select(splat_to(c(-1.0), x.ty()), one)
         }
         Sign => {
             let (zero, one) = (splat_to(integer(k, x, 0), x.ty()), splat_to(integer(k, x, 1), x.ty()));
@@ -315,4 +314,11 @@ pub fn cast<'k>(k: &'k KernelBuilder, x: Val<'k>, from: DType, to: DType) -> Val
     let narrows = to.is_float() && to.bytes() == 2 && from != to;
     let y = x.cast(to);
     if narrows { y.cast(DType::F32) } else { y }
+}
+
+/// The bits of a value of one dtype as another of the same width.
+pub fn bitcast<'k>(x: Val<'k>, from: DType, to: DType) -> Val<'k> {
+    let stored = if compute(from) == from { x } else { x.cast(from) };
+    let bits = stored.bits(stored.ty().with_dtype(to));
+    if compute(to) == to { bits } else { bits.cast(compute(to)) }
 }

@@ -42,7 +42,7 @@ pub struct Target<'a> {
     pub exact: bool,
 }
 
-/// What a kernel buffer is bound to.
+/// What a kernel buffer is bound to; one of scratch access has the value's type and no other user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The value whose memory it is; for a state, the parameter.
@@ -476,11 +476,16 @@ impl<'k, 'f> Emitter<'k, 'f> {
                 self.count(1.0, coords);
                 Ok(elementwise::cast(self.k, x, f.ty(inputs[0]).dtype, *to))
             }
+            Op::Bitcast(to) => {
+                let x = self.emit(inputs[0], coords)?;
+                Ok(elementwise::bitcast(x, f.ty(inputs[0]).dtype, *to))
+            }
             Op::Broadcast { .. }
             | Op::Reshape { .. }
             | Op::Transpose { .. }
             | Op::Slice { .. }
             | Op::Reverse { .. }
+            | Op::Windows { .. }
             | Op::DynamicSlice { .. } => self.view(v, coords),
             Op::Concat { axis } => self.concat(v, *axis as usize, coords),
             Op::Pad { .. } => self.pad(v, coords),
@@ -509,6 +514,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
                     None => self.each_lane(coords, |e, c| e.emit(v, c)),
                 }
             }
+            Op::GatherNd { axes } => self.gather_nd(v, axes, coords),
+            Op::RandomBits { shape, width } => self.random_bits(v, shape, *width, coords),
             Op::Dequantize { .. } => self.dequantized(v, coords),
             Op::SliceUpdate { axes } => self.slice_update(v, axes, coords),
             Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. } => self.reduction(v, coords),
@@ -559,14 +566,14 @@ impl<'k, 'f> Emitter<'k, 'f> {
         }
     }
 
-    fn index_value(&self, ix: Ix<'k>, dtype: DType) -> Val<'k> {
+    pub(super) fn index_value(&self, ix: Ix<'k>, dtype: DType) -> Val<'k> {
         match dtype {
             DType::Bool => ix.to_val(DType::I32).ne(self.k.int_constant(0, DType::I32)),
             d => ix.to_val(d),
         }
     }
 
-    fn iota(&mut self, c: &Coord, dtype: DType) -> Lowered<Val<'k>> {
+    pub(super) fn iota(&mut self, c: &Coord, dtype: DType) -> Lowered<Val<'k>> {
         let coords = [c.clone()];
         if !self.is_vector(&coords) {
             let ix = self.ix(c);

@@ -65,6 +65,15 @@ impl<'k> Emitter<'k, '_> {
         Ok(b)
     }
 
+    /// Memory of a value's own type that this kernel alone uses.
+    pub(super) fn scratch(&mut self, v: ValueId) -> Lowered<Buf<'k>> {
+        let ty = self.f.ty(v).clone();
+        let extents = ty.shape.iter().map(|d| self.size(d)).collect::<Lowered<Vec<_>>>()?;
+        let b = self.k.buffer(&format!("{}_scratch", self.local_name(v)), ty.dtype, &extents, Access::Scratch);
+        self.bindings.push(Binding { value: v, access: Access::Scratch });
+        Ok(b)
+    }
+
     pub(super) fn load(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
         let shape = self.f.ty(v).shape.clone();
         self.load_as(v, &shape, coords)

@@ -1,7 +1,8 @@
 //! Lowering: from a group of nodes to one kernel.
 //!
 //! A template builds the kernel of one region: [`map`] for everything without an anchor, [`matmul`] around a product
-//! with a weight, [`attention`] around an attention. The
+//! with a weight, [`attention`] around an attention, [`product`] around a product
+//! of two computed factors, [`line`] around a scan, a sort or a scatter. The
 //! [`Emitter`](emit::Emitter) computes fused nodes at whatever coordinates a template asks for, so that one region
 //! fuses into every template. Whether a region can be one kernel is answered by building it.
 
@@ -10,11 +11,17 @@ pub mod coord;
 mod dequantize;
 mod elementwise;
 pub mod emit;
+pub mod line;
 pub mod map;
 pub mod matmul;
 mod memory;
+pub mod product;
 mod pull;
+mod random;
 mod reduce;
+mod scan;
+mod scatter;
+mod sort;
 mod views;
 
 pub use elementwise::compute;

@@ -90,6 +90,8 @@ fn regroup(space: &mut Space, from: &[Size], to: &[Size], coords: &[Coord]) -> O
     for (d, c) in from.iter().zip(coords) {
         linear = if linear.as_const() == Some(0) { c.clone() } else { linear.scale(d.as_const()?).plus(c, 1) };
     }
+    // Parts of one index that meet again are that index.
+    linear = space.rejoined(linear);
     let mut out = Vec::with_capacity(to.len());
     for d in to[1..].iter().rev() {
         let n = d.as_const()?;

@@ -6,17 +6,18 @@
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::{self, compute};
 use crate::lower::emit::{Emitter, Lowered};
-use mlxc_ir::graph::{ArgOp, BinaryOp, Literal, Op, ReduceOp, ValueId};
+use mlxc_ir::graph::{ArgOp, BinaryOp, Literal, Op, ReduceOp, ScanOp, ValueId};
 use mlxc_ir::kernel::{Val, Var};
 use mlxc_ir::{DType, Range, Size};
 
 /// How partial results combine.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Combine {
+pub(super) enum Combine {
     Sum,
     Prod,
     Max,
     Min,
+    LogAddExp,
 }
 
 impl Combine {
@@ -29,8 +30,19 @@ impl Combine {
         }
     }
 
-    fn binary(self) -> BinaryOp {
+    pub(super) fn of_scan(op: ScanOp) -> Self {
+        match op {
+            ScanOp::Sum => Combine::Sum,
+            ScanOp::Prod => Combine::Prod,
+            ScanOp::Max => Combine::Max,
+            ScanOp::Min => Combine::Min,
+            ScanOp::LogAddExp => Combine::LogAddExp,
+        }
+    }
+
+    pub(super) fn binary(self) -> BinaryOp {
         match self {
+            Combine::LogAddExp => BinaryOp::LogAddExp,
             Combine::Sum => BinaryOp::Add,
             Combine::Prod => BinaryOp::Multiply,
             Combine::Max => BinaryOp::Maximum,
@@ -39,13 +51,14 @@ impl Combine {
     }
 
     /// What combines with a value to that value; bools are 0 and 1 of i32.
-    fn identity(self, dtype: DType, bools: bool) -> Literal {
+    pub(super) fn identity(self, dtype: DType, bools: bool) -> Literal {
         let bits = 8 * dtype.bytes() as u32;
         match self {
             Combine::Sum => Literal::Int(0),
             Combine::Prod => Literal::Int(1),
             Combine::Max if bools => Literal::Int(0),
             Combine::Min if bools => Literal::Int(1),
+            Combine::LogAddExp => Literal::float(f64::NEG_INFINITY),
             Combine::Max if dtype.is_float() => Literal::float(f64::NEG_INFINITY),
             Combine::Min if dtype.is_float() => Literal::float(f64::INFINITY),
             Combine::Max if dtype.is_signed_int() => Literal::Int(i64::MIN >> (64 - bits)),
@@ -121,7 +134,7 @@ impl<'k> Emitter<'k, '_> {
         Ok(self.k.let_("result", self.across(vector, how)))
     }
 
-    fn element(&mut self, x: ValueId, at: &[Coord], acc: DType) -> Lowered<Val<'k>> {
+    pub(super) fn element(&mut self, x: ValueId, at: &[Coord], acc: DType) -> Lowered<Val<'k>> {
         let value = self.emit(x, at)?;
         Ok(if value.dtype() == DType::Bool { elementwise::cast(self.k, value, DType::Bool, acc) } else { value })
     }
@@ -147,6 +160,7 @@ impl<'k> Emitter<'k, '_> {
                 let first = v.extract(self.k.int(0));
                 (1..i64::from(self.width)).fold(first, |p, l| p * v.extract(self.k.int(l)))
             }
+            Combine::LogAddExp => unreachable!("no reduction over lanes is one of exponentials"),
             Combine::Max | Combine::Min => {
                 let best = if how == Combine::Max { v.hmax() } else { v.hmin() };
                 if !v.dtype().is_float() {
@@ -163,7 +177,7 @@ impl<'k> Emitter<'k, '_> {
     }
 
     /// Nested loops over some axes; `body` gets the full coordinates.
-    fn loops_over(
+    pub(super) fn loops_over(
         &mut self,
         axes: &[u32],
         shape: &[Size],

@@ -36,6 +36,40 @@ impl<'k> Emitter<'k, '_> {
         Ok(Some(self.index(ix, Range::new(0, (most - 1).max(0)), 1)))
     }
 
+    /// The coordinates of x that indices of one shape name; `None` where lanes differ. `at` is the place in the indices,
+    /// `kept` the coordinates of the axes that are not indexed.
+    pub(super) fn indexed(
+        &mut self,
+        x: ValueId,
+        indices: &[ValueId],
+        axes: &[u32],
+        at: &[Coord],
+        kept: &[Coord],
+    ) -> Lowered<Option<Vec<Coord>>> {
+        let mut rest = kept.iter();
+        let mut out = Vec::with_capacity(axes.len() + kept.len());
+        for i in 0..axes.len() + kept.len() {
+            let Some(n) = axes.iter().position(|a| *a as usize == i) else {
+                out.push(rest.next().expect("every kept axis has a coordinate").clone());
+                continue;
+            };
+            match self.gathered(x, indices[n], i, at)? {
+                Some(c) => out.push(c),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(out))
+    }
+
+    pub(super) fn gather_nd(&mut self, v: ValueId, axes: &[u32], coords: &[Coord]) -> Lowered<Val<'k>> {
+        let node = self.f.node(v);
+        let (at, kept) = coords.split_at(self.f.ty(node.inputs[1]).rank());
+        match self.indexed(node.inputs[0], &node.inputs[1..], axes, at, kept)? {
+            Some(c) => self.emit(node.inputs[0], &c),
+            None => self.each_lane(coords, |e, c| e.emit(v, c)),
+        }
+    }
+
     /// A run-time window start, clamped so that the window fits.
     pub fn window_start(&mut self, start: ValueId, whole: &Size, window: &Size) -> Lowered<Coord> {
         let room = whole.clone() - window.clone();
@@ -85,6 +119,15 @@ impl<'k> Emitter<'k, '_> {
                         .size_coord(&from[*a as usize])
                         .ok_or_else(|| Refusal::new("symbolic-product", "a reversed extent is a product of symbols"))?;
                     c[*a as usize] = n.offset(-1).plus(&coords[*a as usize], -1);
+                }
+                c
+            }
+            Op::Windows { axes, strides, dilations, .. } => {
+                let (at, within) = coords.split_at(from.len());
+                let mut c = at.to_vec();
+                for (i, a) in axes.iter().enumerate() {
+                    let a = *a as usize;
+                    c[a] = at[a].scale(strides[i]).plus(&within[i], dilations[i]);
                 }
                 c
             }

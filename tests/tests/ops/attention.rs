@@ -34,8 +34,8 @@ fn limited(op: Op, window: Option<u32>, softcap: Option<f64>) -> Op {
 
 /// S queries and T keys, all seen or all up to the query's own.
 #[test]
-fn without_a_state() {
-    for dtype in super::NARROW {
+pub(super) fn without_a_state() {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("attention_{dtype}"));
         let n = s.symbol("S", 0, 9);
         let t = s.symbol("T", 9, 40);
@@ -56,8 +56,8 @@ fn without_a_state() {
 
 /// Keys and values of constant capacity, of which `position + S` are live.
 #[test]
-fn with_an_offset() {
-    for dtype in super::NARROW {
+pub(super) fn with_an_offset() {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("offset_{dtype}"));
         let n = s.symbol("S", 1, 9);
         let (position, at) = s.scalar("position", 0, 36);
@@ -76,8 +76,8 @@ fn with_an_offset() {
 }
 
 #[test]
-fn with_masks() {
-    for dtype in super::NARROW {
+pub(super) fn with_masks() {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("masks_{dtype}"));
         let n = s.symbol("S", 1, 9);
         let t = s.symbol("T", 9, 40);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 const ROWS: [&[i64]; 4] = [&[0], &[1], &[5], &[19]];
 
 #[test]
-fn norms_and_softmax() {
-    for dtype in super::NARROW {
+pub(super) fn norms_and_softmax() {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("norms_{dtype}"));
         let n = s.symbol("N", 0, 24);
         for last in [1, 7, 64, 100] {
@@ -34,8 +34,8 @@ fn norms_and_softmax() {
 }
 
 #[test]
-fn norms_and_softmax_of_a_symbolic_last_axis() {
-    for dtype in super::NARROW {
+pub(super) fn norms_and_softmax_of_a_symbolic_last_axis() {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("symbolic_norms_{dtype}"));
         let n = s.symbol("N", 0, 40);
         let x = s.input(dtype, &[c(3), n.clone()], Fill::Between(-3.0, 3.0));
@@ -60,8 +60,8 @@ fn frequencies(n: i64) -> Op {
 }
 
 #[test]
-fn rotary_embedding() {
-    for dtype in super::NARROW {
+pub(super) fn rotary_embedding() {
+    for dtype in super::FLOATS {
         let mut s = Suite::new(&format!("rope_{dtype}"));
         let n = s.symbol("S", 0, 12);
         let (position, _) = s.scalar("position", 0, 50);

@@ -5,7 +5,7 @@ use mlxc_ir::graph::{Activation, Literal, Op, ReduceOp, UnaryOp};
 use mlxc_tests::suite::{Fill, Suite, c, sizes};
 
 #[test]
-fn values_without_elements() {
+pub(super) fn values_without_elements() {
     let mut s = Suite::new("empty");
     let n = s.symbol("N", 0, 9);
     let x = s.input(DType::F32, &[n.clone(), c(0), c(5)], Fill::Small);
@@ -32,7 +32,7 @@ fn values_without_elements() {
 }
 
 #[test]
-fn folds_of_nothing() {
+pub(super) fn folds_of_nothing() {
     let mut s = Suite::new("folds");
     let n = s.symbol("N", 0, 9);
     let x = s.input(DType::F32, &[n.clone(), c(0)], Fill::Small);
@@ -60,7 +60,7 @@ fn folds_of_nothing() {
 
 /// Nothing to sum gives zeros; nothing to compute gives nothing.
 #[test]
-fn products() {
+pub(super) fn products() {
     let mut s = Suite::new("products");
     let product = Op::MatMul { transpose_a: false, transpose_b: false };
     for (m, k, n) in [(3, 0, 4), (0, 3, 4), (3, 4, 0)] {
@@ -78,7 +78,7 @@ fn products() {
 }
 
 #[test]
-fn updates_of_nothing() {
+pub(super) fn updates_of_nothing() {
     let mut s = Suite::new("updates");
     let (p, x) = s.state(DType::F32, &[4, 3], Fill::Small);
     let (position, _) = s.scalar("position", 0, 4);

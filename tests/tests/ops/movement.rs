@@ -11,7 +11,7 @@ fn slice(start: Vec<mlxc_ir::Size>, stop: Vec<mlxc_ir::Size>, step: &[i64]) -> O
 }
 
 #[test]
-fn views() {
+pub(super) fn views() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("views_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -40,7 +40,7 @@ fn views() {
 }
 
 #[test]
-fn views_of_views() {
+pub(super) fn views_of_views() {
     let mut s = Suite::new("views_of_views");
     let n = s.symbol("N", 0, 32);
     let x = s.input(DType::F32, &[n.clone(), c(6), c(8)], Fill::Small);
@@ -58,7 +58,7 @@ fn views_of_views() {
 }
 
 #[test]
-fn joins() {
+pub(super) fn joins() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("joins_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -86,7 +86,7 @@ fn indices() -> Fill {
 }
 
 #[test]
-fn gathers() {
+pub(super) fn gathers() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("gathers_{dtype}"));
         let n = s.symbol("N", 0, 32);
@@ -113,7 +113,7 @@ fn gathers() {
 }
 
 #[test]
-fn indices_of_every_integer_type() {
+pub(super) fn indices_of_every_integer_type() {
     let mut s = Suite::new("indices");
     let n = s.symbol("N", 0, 32);
     let x = s.input(DType::F32, &[c(7), c(5)], Fill::Small);
@@ -129,7 +129,7 @@ fn indices_of_every_integer_type() {
 }
 
 #[test]
-fn windows() {
+pub(super) fn windows() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("windows_{dtype}"));
         let n = s.symbol("N", 0, 8);

@@ -1,7 +1,7 @@
 //! Matrix products in every orientation, on weights and on values.
 
-use mlxc_ir::DType;
-use mlxc_ir::graph::Op;
+use mlxc_ir::graph::{BinaryOp, Op, UnaryOp};
+use mlxc_ir::{DType, Size};
 use mlxc_tests::suite::{Fill, Suite, c};
 
 /// [rows, columns] of a factor, stored turned or not.
@@ -18,7 +18,7 @@ fn allowed(dtype: DType) -> f64 {
 
 /// Panels: the right factor is a weight [N, K]. One row, few rows, many rows.
 #[test]
-fn with_weights() {
+pub(super) fn with_weights() {
     for dtype in FLOATS {
         let mut s = Suite::new(&format!("weights_{dtype}"));
         let n = s.symbol("S", 0, 70);
@@ -39,7 +39,7 @@ fn with_weights() {
 }
 
 #[test]
-fn without_weights() {
+pub(super) fn without_weights() {
     for dtype in FLOATS {
         let mut s = Suite::new(&format!("values_{dtype}"));
         let n = s.symbol("S", 0, 40);
@@ -59,5 +59,38 @@ fn without_weights() {
             }
         }
         s.run(&[&[0], &[1], &[7], &[33]]);
+    }
+}
+
+/// Products of computed factors in blocks: every transposition, extents around the blocks' and tiles', and what is
+/// fused before and after.
+#[test]
+pub(super) fn blocks() {
+    for dtype in super::NARROW {
+        let mut s = Suite::new(&format!("blocks_{dtype}"));
+        let m = s.symbol("M", 0, 140);
+        let n = s.symbol("N", 0, 150);
+        let k = s.symbol("K", 0, 300);
+        for (transpose_a, transpose_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            let flip =
+                |x: &Size, y: &Size, t: bool| if t { vec![y.clone(), x.clone()] } else { vec![x.clone(), y.clone()] };
+            let a = s.input(dtype, &flip(&m, &k, transpose_a), Fill::Small);
+            let b = s.input(dtype, &flip(&k, &n, transpose_b), Fill::Small);
+            let y = s.op(Op::MatMul { transpose_a, transpose_b }, &[a, b]);
+            s.check(format!("{transpose_a} {transpose_b}"), y, 16.0);
+            // Elementwise nodes before and after, and a view between.
+            let x = s.op(Op::Unary(UnaryOp::Square), &[a]);
+            let wide = s.op(Op::Binary(BinaryOp::Add), &[x, a]);
+            let z = s.op(Op::MatMul { transpose_a, transpose_b }, &[wide, b]);
+            let c = s.input(dtype, &[m.clone(), n.clone()], Fill::Small);
+            let z = s.op(Op::Binary(BinaryOp::Add), &[z, c]);
+            let z = s.op(Op::Unary(UnaryOp::Relu), &[z]);
+            s.check(format!("{transpose_a} {transpose_b} fused"), z, 16.0);
+        }
+        let a = s.input(dtype, &[c(3), m.clone(), c(40)], Fill::Small);
+        let b = s.input(dtype, &[c(3), c(40), c(33)], Fill::Small);
+        let y = s.op(Op::MatMul { transpose_a: false, transpose_b: false }, &[a, b]);
+        s.check("batches", y, 16.0);
+        s.run(&[&[0, 9, 5], &[1, 1, 1], &[13, 33, 0], &[97, 129, 257], &[140, 150, 300]]);
     }
 }

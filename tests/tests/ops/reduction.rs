@@ -28,7 +28,7 @@ fn reduce(dtype: DType, op: ReduceOp, fill: &Fill, lo: i64) {
 }
 
 #[test]
-fn sums_and_extremes_of_floats() {
+pub(super) fn sums_and_extremes_of_floats() {
     for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64] {
         reduce(dtype, ReduceOp::Sum, &Fill::Small, 0);
         reduce(dtype, ReduceOp::Prod, &Fill::Between(0.9, 1.1), 0);
@@ -38,7 +38,7 @@ fn sums_and_extremes_of_floats() {
 }
 
 #[test]
-fn sums_and_extremes_of_integers() {
+pub(super) fn sums_and_extremes_of_integers() {
     for dtype in DType::ALL.into_iter().filter(|d| d.is_int()) {
         reduce(dtype, ReduceOp::Sum, &Fill::Wide, 0);
         reduce(dtype, ReduceOp::Prod, &Fill::Wide, 0);
@@ -48,7 +48,7 @@ fn sums_and_extremes_of_integers() {
 }
 
 #[test]
-fn reductions_of_bools() {
+pub(super) fn reductions_of_bools() {
     let rare = Fill::Cycle([vec![1.0], vec![0.0; 90]].concat());
     let most = Fill::Cycle([vec![0.0], vec![1.0; 90]].concat());
     reduce(DType::Bool, ReduceOp::Any, &rare, 0);
@@ -61,7 +61,7 @@ fn reductions_of_bools() {
 
 /// Of equal elements the first wins; NaN wins over everything.
 #[test]
-fn positions_of_extremes() {
+pub(super) fn positions_of_extremes() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("arg_{dtype}"));
         let n = s.symbol("N", 1, 40);

@@ -5,7 +5,7 @@ use mlxc_ir::graph::{BinaryOp, Op};
 use mlxc_tests::suite::{Fill, Suite, c};
 
 #[test]
-fn updates_in_every_dtype() {
+pub(super) fn updates_in_every_dtype() {
     for dtype in DType::ALL {
         let mut s = Suite::new(&format!("state_{dtype}"));
         let n = s.symbol("S", 0, 8);
@@ -37,7 +37,7 @@ fn updates_in_every_dtype() {
 
 /// What is written may be computed from what stood there.
 #[test]
-fn an_update_from_the_old_contents() {
+pub(super) fn an_update_from_the_old_contents() {
     let mut s = Suite::new("accumulate");
     let (p, x) = s.state(DType::F32, &[6, 19], Fill::Small);
     let u = s.input(DType::F32, &[c(6), c(19)], Fill::Small);

@@ -14,7 +14,7 @@
 //!
 //! One more without `fma`.
 //!
-//! Results that would be subnormal may be 0. f64 has no implementation, except for `rsqrt`.
+//! Results that would be subnormal may be 0. Functions of f64 are in [`double`].
 
 use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel, MathFn, Type, UnaryOp};
 use mlxc_ir::profile::TargetProfile;
@@ -25,6 +25,7 @@ use super::refuse;
 use super::rewrite::{Rule, Site, rewrite};
 
 mod circular;
+mod double;
 mod error;
 mod exponential;
 mod hyperbolic;
@@ -47,7 +48,7 @@ impl Rule for Elementary<'_> {
         if function == MathFn::Rsqrt {
             return Ok(reciprocal_root(at, operands[0], ty));
         }
-        if ty.dtype() != DType::F32 {
+        if !matches!(ty.dtype(), DType::F32 | DType::F64) {
             return Err(refuse(at.kernel, format!("{} of {ty}", function.name())));
         }
         if self.profile.math.contains_key(&function) {
@@ -55,6 +56,11 @@ impl Rule for Elementary<'_> {
         }
         let mut m = Compute::new(at, ty.lanes());
         let x = m.take(operands[0]);
+        if ty.dtype() == DType::F64 {
+            let y = operands.get(1).map(|y| m.take(*y));
+            let result = double::function(&mut m, function, x, y);
+            return Ok(m.expr(result));
+        }
         let result = match function {
             MathFn::Exp => exponential::exp(&mut m, x),
             MathFn::Exp2 => exponential::exp2(&mut m, x),

@@ -4,8 +4,8 @@ use super::tensor::{Data, Tensor, round_float, wrap_int};
 use crate::graph::op::{BinaryOp, CompareOp, UnaryOp};
 use mlxc_package::DType;
 
-/// Error function, to double precision: series near 0, continued fraction further out
-/// (Abramowitz and Stegun 7.1.5 and 7.1.14).
+/// Error function, to double precision: a series of positive terms near 0, the complement further out
+/// (Abramowitz and Stegun 7.1.6).
 pub fn erf(x: f64) -> f64 {
     if x.is_nan() {
         return x;
@@ -14,23 +14,29 @@ pub fn erf(x: f64) -> f64 {
     if a > 6.0 {
         return x.signum();
     }
-    if a < 2.5 {
-        let (mut term, mut sum, mut n) = (a, a, 0.0);
-        while term.abs() > sum.abs() * 1e-18 && n < 200.0 {
-            n += 1.0;
-            term *= -a * a / n;
-            sum += term / (2.0 * n + 1.0);
-        }
-        return x.signum() * sum * 2.0 / std::f64::consts::PI.sqrt();
+    if a >= 1.0 {
+        return x.signum() * (1.0 - complement(a));
     }
-    let mut tail = 0.0;
-    for k in (1..=80).rev() {
-        tail = f64::from(k) / 2.0 / (a + tail);
+    let (mut term, mut sum, mut n) = (a, a, 0.0);
+    while term > sum * 1e-18 && n < 200.0 {
+        n += 1.0;
+        term *= 2.0 * a * a / (2.0 * n + 1.0);
+        sum += term;
     }
-    x.signum() * (1.0 - (-a * a).exp() / ((a + tail) * std::f64::consts::PI.sqrt()))
+    (sum * std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp()).copysign(x)
 }
 
-/// Inverse error function by Newton's method from a logarithmic start (Winitzki 2008).
+/// 1 − erf of a number from 1 on, by its continued fraction (Abramowitz and Stegun 7.1.14).
+fn complement(a: f64) -> f64 {
+    let mut tail = 0.0;
+    for k in (1..=600).rev() {
+        tail = f64::from(k) / 2.0 / (a + tail);
+    }
+    (-a * a).exp() / ((a + tail) * std::f64::consts::PI.sqrt())
+}
+
+/// Inverse error function by Newton's method from a logarithmic start (Winitzki 2008); far from 0 on the complement, of
+/// which no digits are lost.
 pub fn erfinv(y: f64) -> f64 {
     if y.is_nan() || y.abs() > 1.0 {
         return f64::NAN;
@@ -38,17 +44,15 @@ pub fn erfinv(y: f64) -> f64 {
     if y.abs() == 1.0 {
         return y * f64::INFINITY;
     }
-    let l = (1.0 - y * y).ln();
+    let a = y.abs();
+    let l = ((1.0 - a) * (1.0 + a)).ln();
     let t = 2.0 / (std::f64::consts::PI * 0.147) + l / 2.0;
-    let mut x = y.signum() * ((t * t - l / 0.147).sqrt() - t).sqrt();
+    let mut x = if a < 0.1 { a / std::f64::consts::FRAC_2_SQRT_PI } else { ((t * t - l / 0.147).sqrt() - t).sqrt() };
     for _ in 0..6 {
-        let slope = 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp();
-        if slope == 0.0 {
-            break;
-        }
-        x -= (erf(x) - y) / slope;
+        let off = if x < 1.0 { erf(x) - a } else { (1.0 - a) - complement(x) };
+        x -= off / (std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp());
     }
-    x
+    x.copysign(y)
 }
 
 fn float_unary(op: UnaryOp, x: f64) -> f64 {
@@ -56,7 +60,7 @@ fn float_unary(op: UnaryOp, x: f64) -> f64 {
     match op {
         Negative => -x,
         Abs => x.abs(),
-        Sign if x == 0.0 || x.is_nan() => x,
+        Sign if x == 0.0 || x.is_nan() => 0.0,
         Sign => x.signum(),
         Square => x * x,
         Sqrt => x.sqrt(),
@@ -140,7 +144,7 @@ fn rounded(dtype: DType, x: f64, rounds: bool) -> f64 {
     if rounds { round_float(dtype, x) } else { x }
 }
 
-fn float_binary(op: BinaryOp, a: f64, b: f64) -> f64 {
+pub(super) fn float_binary(op: BinaryOp, a: f64, b: f64) -> f64 {
     use BinaryOp::*;
     match op {
         Add => a + b,
@@ -164,7 +168,7 @@ fn float_binary(op: BinaryOp, a: f64, b: f64) -> f64 {
     }
 }
 
-fn int_binary(op: BinaryOp, dtype: DType, a: i64, b: i64) -> i64 {
+pub(super) fn int_binary(op: BinaryOp, dtype: DType, a: i64, b: i64) -> i64 {
     use BinaryOp::*;
     let signed = dtype.is_signed_int();
     let width = 8 * dtype.bytes() as i64;

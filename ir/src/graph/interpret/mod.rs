@@ -5,6 +5,8 @@
 //! reference is at most the stated mode's own error plus a few ulp.
 
 mod elementwise;
+mod indexed;
+pub mod random;
 mod tensor;
 
 pub use elementwise::{erf, erfinv};
@@ -179,6 +181,7 @@ impl Run<'_> {
             Op::Binary(op) => elementwise::binary(*op, x[0], x[1], rounds),
             Op::Compare(op) => elementwise::compare(*op, x[0], x[1]),
             Op::Cast(to) => elementwise::cast(x[0], *to, rounds),
+            Op::Bitcast(to) => x[0].bitcast(*to),
             Op::Gated(a) => {
                 let gate = elementwise::unary(a.unary(), x[0], ty.dtype, rounds);
                 elementwise::binary(crate::graph::BinaryOp::Multiply, &gate, x[1], rounds)
@@ -200,6 +203,15 @@ impl Run<'_> {
             Op::Concat { axis } => concat(x, *axis as usize, ty.dtype, shape),
             Op::Gather { axis } => self.gather(x[0], x[1], *axis as usize, shape),
             Op::TakeAlong { axis } => self.take_along(x[0], x[1], *axis as usize),
+            Op::GatherNd { axes } => self.gather_nd(x[0], &x[1..], axes, shape),
+            Op::Scatter { axes, reduce } => self.scatter(x[0], x[1], &x[2..], axes, *reduce),
+            Op::ScatterAlong { axis, reduce } => self.scatter_along(x, *axis as usize, *reduce),
+            Op::Scan { op, axis, reverse, exclusive } => {
+                let steps = indexed::Steps { axis: *axis as usize, reverse: *reverse, exclusive: *exclusive };
+                indexed::scan(x[0], *op, steps, ty.dtype, rounds)
+            }
+            Op::ArgSort { axis } => indexed::argsort(x[0], *axis as usize),
+            Op::RandomBits { shape: one, width } => random::bits(x[0], ty.dtype, shape, one.len(), *width as usize),
             Op::SliceUpdate { axes } => self.slice_update(x, axes),
             Op::Pad { low, value, .. } => {
                 let mut out = full(ty.dtype, &shape, *value);
@@ -216,6 +228,7 @@ impl Run<'_> {
             | Op::Transpose { .. }
             | Op::Slice { .. }
             | Op::Reverse { .. }
+            | Op::Windows { .. }
             | Op::DynamicSlice { .. } => self.view(node, x, shape),
             Op::Reduce { op, axes, .. } => self.reduce(x[0], *op, axes, ty.dtype, shape),
             Op::ArgReduce { op, axis, .. } => arg_reduce(x[0], *op, *axis as usize, shape),
@@ -272,6 +285,12 @@ impl Run<'_> {
                 Op::Slice { step, .. } => {
                     (0..s.len()).map(|i| (starts[i] as usize + at[i] * step[i] as usize) * s[i]).sum()
                 }
+                Op::Windows { axes, strides, dilations, .. } => (0..s.len())
+                    .map(|i| match axes.iter().position(|a| *a as usize == i) {
+                        Some(w) => at[i] * strides[w] as usize + at[s.len() + w] * dilations[w] as usize,
+                        None => at[i],
+                    } * s[i])
+                    .sum(),
                 Op::Reverse { axes } => (0..s.len())
                     .map(|i| if axes.contains(&(i as u32)) { x[0].shape[i] - 1 - at[i] } else { at[i] } * s[i])
                     .sum(),

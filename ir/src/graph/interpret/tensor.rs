@@ -136,6 +136,11 @@ impl Tensor {
         out
     }
 
+    /// The elements' bits as another dtype of the same width.
+    pub fn bitcast(&self, to: DType) -> Self {
+        Tensor::from_bytes(to, &self.shape, &self.to_bytes()).expect("dtypes of one width hold as many elements")
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         count(&self.shape)

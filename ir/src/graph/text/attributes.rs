@@ -1,6 +1,8 @@
 //! Ops as a name and a list of attributes, and back: the one table that printer and parser share.
 
-use crate::graph::op::{Activation, ArgOp, BinaryOp, CompareOp, Dense, Literal, Op, Real, ReduceOp, UnaryOp};
+use crate::graph::op::{
+    Activation, ArgOp, BinaryOp, CompareOp, Dense, Literal, Op, Real, ReduceOp, ScanOp, ScatterOp, UnaryOp,
+};
 use crate::quantize::Scheme;
 use mlxc_package::{DType, Size};
 use std::sync::Arc;
@@ -58,7 +60,7 @@ pub(super) fn of(op: &Op) -> List {
             ("axis", Value::int(i64::from(*axis))),
         ],
         Op::FromSize { size, dtype } => vec![("size", Value::Size(size.clone())), ("dtype", word(*dtype))],
-        Op::Cast(d) => vec![("dtype", word(*d))],
+        Op::Cast(d) | Op::Bitcast(d) => vec![("dtype", word(*d))],
         Op::Broadcast { shape } | Op::Reshape { shape } => vec![("shape", Value::Sizes(shape.clone()))],
         Op::Transpose { perm } => vec![("axes", axes(perm))],
         Op::Slice { start, stop, step } => vec![
@@ -67,13 +69,32 @@ pub(super) fn of(op: &Op) -> List {
             ("step", Value::ints(step.iter().copied())),
         ],
         Op::Reverse { axes: a } => vec![("axes", axes(a))],
+        Op::Windows { axes: a, sizes, strides, dilations } => vec![
+            ("axes", axes(a)),
+            ("sizes", Value::ints(sizes.iter().copied())),
+            ("strides", Value::ints(strides.iter().copied())),
+            ("dilations", Value::ints(dilations.iter().copied())),
+        ],
         Op::Pad { low, high, value } => vec![
             ("low", Value::ints(low.iter().copied())),
             ("high", Value::ints(high.iter().copied())),
             ("value", literal(*value)),
         ],
-        Op::Concat { axis } | Op::Gather { axis } | Op::TakeAlong { axis } => {
+        Op::Concat { axis } | Op::Gather { axis } | Op::TakeAlong { axis } | Op::ArgSort { axis } => {
             vec![("axis", Value::int(i64::from(*axis)))]
+        }
+        Op::GatherNd { axes: a } => vec![("axes", axes(a))],
+        Op::Scatter { axes: a, reduce } => vec![("axes", axes(a)), ("reduce", Value::Word(reduce.name().into()))],
+        Op::ScatterAlong { axis, reduce } => {
+            vec![("axis", Value::int(i64::from(*axis))), ("reduce", Value::Word(reduce.name().into()))]
+        }
+        Op::Scan { axis, reverse, exclusive, .. } => vec![
+            ("axis", Value::int(i64::from(*axis))),
+            ("reverse", Value::flag(*reverse)),
+            ("exclusive", Value::flag(*exclusive)),
+        ],
+        Op::RandomBits { shape, width } => {
+            vec![("shape", Value::Sizes(shape.clone())), ("width", Value::int(i64::from(*width)))]
         }
         Op::DynamicSlice { axes: a, sizes } => vec![("axes", axes(a)), ("sizes", Value::Sizes(sizes.clone()))],
         Op::SliceUpdate { axes: a } => vec![("axes", axes(a))],
@@ -182,7 +203,9 @@ impl Reader<'_> {
     }
 
     fn dtype(&self, key: &'static str) -> Result<DType, Wanted> {
-        self.word(key, "a dtype")?.parse().map_err(|()| (key, "a dtype"))
+        let word = self.word(key, "a dtype")?;
+        let wanted = if super::parse::is_complex(word) { "a dtype that is not complex" } else { "a dtype" };
+        word.parse().map_err(|()| (key, wanted))
     }
 
     fn bytes(&self, key: &'static str) -> Result<Vec<u8>, Wanted> {
@@ -215,6 +238,16 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
     if let Some(op) = ArgOp::from_name(name) {
         return Some((|| Ok(Op::ArgReduce { op, axis: r.axis("axis")?, keepdims: r.flag("keepdims")? }))());
     }
+    if let Some(op) = ScanOp::from_name(name) {
+        return Some((|| {
+            let (axis, reverse, exclusive) = (r.axis("axis")?, r.flag("reverse")?, r.flag("exclusive")?);
+            Ok(Op::Scan { op, axis, reverse, exclusive })
+        })());
+    }
+    let reduce = || {
+        let word = r.word("reduce", "a reduction of a scatter")?;
+        ScatterOp::from_name(word).ok_or(("reduce", "a reduction of a scatter"))
+    };
     let op = || -> Result<Option<Op>, Wanted> {
         Ok(Some(match name {
             "param" => Op::Param(r.axis("index")?),
@@ -230,15 +263,27 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
             }
             "select" => Op::Select,
             "cast" => Op::Cast(r.dtype("dtype")?),
+            "bitcast" => Op::Bitcast(r.dtype("dtype")?),
             "broadcast" => Op::Broadcast { shape: r.sizes("shape")? },
             "reshape" => Op::Reshape { shape: r.sizes("shape")? },
             "transpose" => Op::Transpose { perm: r.axes("axes")? },
             "slice" => Op::Slice { start: r.sizes("start")?, stop: r.sizes("stop")?, step: r.ints("step")? },
             "reverse" => Op::Reverse { axes: r.axes("axes")? },
+            "windows" => Op::Windows {
+                axes: r.axes("axes")?,
+                sizes: r.ints("sizes")?,
+                strides: r.ints("strides")?,
+                dilations: r.ints("dilations")?,
+            },
             "pad" => Op::Pad { low: r.ints("low")?, high: r.ints("high")?, value: r.literal("value")? },
             "concat" => Op::Concat { axis: r.axis("axis")? },
             "take" => Op::Gather { axis: r.axis("axis")? },
             "take_along" => Op::TakeAlong { axis: r.axis("axis")? },
+            "gather" => Op::GatherNd { axes: r.axes("axes")? },
+            "scatter" => Op::Scatter { axes: r.axes("axes")?, reduce: reduce()? },
+            "scatter_along" => Op::ScatterAlong { axis: r.axis("axis")?, reduce: reduce()? },
+            "argsort" => Op::ArgSort { axis: r.axis("axis")? },
+            "random_bits" => Op::RandomBits { shape: r.sizes("shape")?, width: r.axis("width")? },
             "dynamic_slice" => Op::DynamicSlice { axes: r.axes("axes")?, sizes: r.sizes("sizes")? },
             "slice_update" => Op::SliceUpdate { axes: r.axes("axes")? },
             "matmul" => Op::MatMul { transpose_a: r.flag("transpose_a")?, transpose_b: r.flag("transpose_b")? },

@@ -9,6 +9,11 @@ use crate::graph::types::{
 use mlxc_package::{DType, Range, Size, SymId};
 use smallvec::SmallVec;
 
+/// True for names that elsewhere are complex dtypes.
+pub(super) fn is_complex(name: &str) -> bool {
+    matches!(name, "c64" | "c128" | "complex64" | "complex128")
+}
+
 /// Nesting of size expressions.
 const DEPTH: u32 = 64;
 
@@ -17,7 +22,8 @@ const DEPTH: u32 = 64;
 ///
 /// # Errors
 /// `MLXC0201` a character or string that is no word, `MLXC0202` a word that does not belong there, `MLXC0203` a name
-/// that is not known, `MLXC0204` a number out of range, `MLXC0205` nesting too deep, `MLXC0211` a value that is not made
+/// that is not known, `MLXC0204` a number out of range, `MLXC0205` nesting too deep, `MLXC0206` a complex
+/// dtype, `MLXC0211` a value that is not made
 /// yet.
 pub fn parse(text: &str, file: &str) -> Result<Module, Diagnostic> {
     let mut p = Parser { tokens: lex(text, file)?, at: 0 };
@@ -243,6 +249,14 @@ impl Parser {
 
     fn ty(&mut self, symbols: &[Symbol]) -> Result<TensorType, Diagnostic> {
         let word = self.word("a type")?;
+        if is_complex(&word) {
+            let at = self.tokens[self.at.saturating_sub(1)].1.clone();
+            let names: Vec<&str> = DType::ALL.iter().map(|d| d.name()).collect();
+            return Err(Diagnostic::new(206, "complex numbers have no implementation")
+                .at(at)
+                .expected(names.join(", "))
+                .found(word));
+        }
         let dtype: DType = word.parse().map_err(|()| self.unknown("dtype", &word))?;
         Ok(TensorType { dtype, shape: self.sizes(symbols)? })
     }
