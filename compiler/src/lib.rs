@@ -1,5 +1,6 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod convert;
 pub mod embed;

@@ -185,6 +185,8 @@ impl Space {
         }
         if fits {
             // A multiple of m whose coefficients do not show it, such as a loop in steps of m: nothing is left over.
+            // A split of the loop would make the quotient vanish as well, unless it cut the steps themselves.
+            self.want(&whole, m, true);
             let r = self.range(&whole);
             let quotient = Range::new(r.lo.div_euclid(m), r.hi.div_euclid(m));
             let q = self.intern(Atom::Div(whole, m), quotient, 1);
@@ -215,18 +217,24 @@ impl Space {
 
     fn opaque(&mut self, c: &Coord, m: i64) -> (Coord, Coord) {
         self.opaque += 1;
-        for (a, k) in &c.terms {
-            if matches!(self.get(*a), Atom::Loop(_)) && k % m != 0 {
-                let factor = m / gcd(m, k.abs());
-                if factor > 1 {
-                    self.wanted.push((*a, factor));
-                }
-            }
-        }
+        self.want(c, m, false);
         let r = self.range(c);
         let q = self.intern(Atom::Div(c.clone(), m), Range::new(r.lo.div_euclid(m), r.hi.div_euclid(m)), 1);
         let w = self.intern(Atom::Mod(c.clone(), m), Range::new(0, m - 1), 1);
         (Coord::atom(q), Coord::atom(w))
+    }
+
+    /// Asks for the loop splits that make a quotient by `m` vanish; of whole steps only, if `stepwise`.
+    fn want(&mut self, c: &Coord, m: i64, stepwise: bool) {
+        for (a, k) in &c.terms {
+            let info = &self.atoms[a.0 as usize];
+            if matches!(info.atom, Atom::Loop(_)) && k % m != 0 {
+                let factor = m / gcd(m, k.abs());
+                if factor > 1 && (!stepwise || factor % info.multiple == 0) {
+                    self.wanted.push((*a, factor));
+                }
+            }
+        }
     }
 
     /// The splits asked for since the last call.
