@@ -84,13 +84,13 @@ impl Array {
         let most = f64::from((1u32 << scheme.bits()) - 1);
         let low_edge = lo.abs().greater(hi.abs());
         let step = ((&hi - &lo) / most).maximum(1e-7f32 as f64);
-        let scale = low_edge.choose(&step, &step.negative());
+        let scale = low_edge.choose(&step, step.negative());
         let edge = low_edge.choose(&lo, &hi);
         let ratio = (&edge / &scale).round();
         let flat = ratio.equal(0.0);
         // Where the edge rounds to code 0 its quotient is not used: divide by something else than 0.
         let scale = flat.choose(&scale, &(&edge / flat.choose(&scale, &ratio)));
-        let bias = flat.choose(&(&edge * 0.0), &edge);
+        let bias = flat.choose(&edge * 0.0, &edge);
         let codes = ((&x - &bias) / &scale).round().maximum(0.0).minimum(most).astype(DType::U32);
         let per_group = |a: &Array| a.squeeze(-1).astype(self.dtype());
         let words = codes.pack(scheme, &with);
