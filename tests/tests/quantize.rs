@@ -58,7 +58,8 @@ fn quantize_at_run_time_is_mlx_s() {
     let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let schemes = Scheme::all();
-        let parts = |s: &Scheme| if s.has_biases() { &["weight", "scales", "biases"][..] } else { &["weight", "scales"] };
+        let parts =
+            |s: &Scheme| if s.has_biases() { &["weight", "scales", "biases"][..] } else { &["weight", "scales"] };
         let module = trace("quantize", |cx| {
             let x = cx.input("x", dtype, [ROWS, K]);
             for s in &schemes {
