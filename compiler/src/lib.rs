@@ -1,6 +1,7 @@
 //! An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
 
 pub mod activations;
+pub mod bench;
 pub mod checkpoint;
 pub mod convert;
 pub mod embed;

@@ -227,10 +227,11 @@ struct Clock<'a> {
 impl Clock<'_> {
     fn run<T>(&mut self, name: &'static str, f: impl FnOnce() -> Result<T, Diagnostic>) -> Result<T, Errors> {
         (self.stage)(name);
+        tracing::debug!("{name} begins");
         self.started = Instant::now();
         let out = f()?;
         self.times.push((name, self.started.elapsed()));
-        tracing::info!(stage = name, milliseconds = self.started.elapsed().as_secs_f64() * 1e3);
+        tracing::info!("{name} took {:.1} ms", self.started.elapsed().as_secs_f64() * 1e3);
         Ok(out)
     }
 }

@@ -118,10 +118,12 @@ impl Build {
 
     /// How layers are quantised: as the checkpoint has them, or as the caller asks.
     fn quantization(&self, config: &Config, file: &str) -> Result<Quantization, Errors> {
-        let found = match (&config.quantization, self.random_weights) {
-            (Some(q), Some(_)) => Some(Quantization::of_config(q, file)?),
-            (None, Some(_)) => None,
-            (q, None) => {
+        // Without weights there is the config alone: enough to compile, and what random weights are made by.
+        let absent = self.random_weights.is_some() || !Checkpoint::is_in(&self.model);
+        let found = match (&config.quantization, absent) {
+            (Some(q), true) => Some(Quantization::of_config(q, file)?),
+            (None, true) => None,
+            (q, false) => {
                 let checkpoint = Checkpoint::open(&self.model)?;
                 let scales =
                     checkpoint.names().find(|n| n.ends_with(".scales")).and_then(|n| checkpoint.float_dtype(n));

@@ -103,6 +103,11 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// True if a folder holds a checkpoint of the form this reads, or a part of one.
+    pub fn is_in(folder: &Path) -> bool {
+        ["model.safetensors.index.json", "model.safetensors"].iter().any(|name| folder.join(name).exists())
+    }
+
     /// Maps `model.safetensors`, or the files that `model.safetensors.index.json` lists.
     ///
     /// # Errors

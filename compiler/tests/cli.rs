@@ -344,3 +344,131 @@ fn a_wrong_command_line_ends_with_2() {
     assert!(ok(&["--help"]).contains("Exit codes"));
     assert!(ok(&["--version"]).starts_with("mlxc "));
 }
+
+fn quantized() -> PathBuf {
+    fixture().with_file_name("kjv-llama-4bit")
+}
+
+/// Runs with a text on standard input; standard output of success.
+fn with_input(args: &[&str], input: &str) -> String {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mlxc"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("input is read");
+    let out = child.wait_with_output().expect("the program ends");
+    assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+#[test]
+fn prompts_come_from_files_and_standard_input() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prompt = "In the beginning God created";
+    let file = folder.path().join("prompt.txt");
+    std::fs::write(&file, prompt).expect("a file");
+    let plain = ok(&["generate", s(package()), "--prompt", prompt, "--max-tokens", "6"]);
+    assert_eq!(ok(&["generate", s(package()), "--prompt-file", s(&file), "--max-tokens", "6"]), plain);
+    assert_eq!(with_input(&["generate", s(package()), "--prompt", "-", "--max-tokens", "6"], prompt), plain);
+    let many = folder.path().join("many.jsonl");
+    let lines = format!("{prompt}\n\n{{\"prompt\": \"And\", \"max_tokens\": 2}}\n{prompt}\n");
+    std::fs::write(&many, lines).expect("a file");
+    let out = ok(&["generate", s(package()), "--prompts", s(&many), "--max-tokens", "6"]);
+    let results: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).expect("a JSON line")).collect();
+    let counts: Vec<usize> = results.iter().map(|r| r["tokens"].as_array().expect("a list").len()).collect();
+    assert_eq!(counts, [6, 2, 6]);
+    assert_eq!(results[0]["tokens"], results[2]["tokens"]);
+    std::fs::write(&many, "{\"prompt\": 3}").expect("a file");
+    let error = fails(1, &["generate", s(package()), "--prompts", s(&many)]);
+    assert!(error.contains("MLXC0946") && error.contains("many.jsonl:1"), "{error}");
+    fails(2, &["generate", s(package())]);
+    fails(2, &["generate", s(package()), "--prompt", "a", "--logit-bias", "x=1"]);
+}
+
+#[test]
+fn drafts_and_caches_on_the_command_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cache = folder.path().join("cache.safetensors");
+    let prompt = ["--prompt", "And it came to pass", "--max-tokens", "12", "--json"];
+    let run = |more: &[&str]| json(&[&["generate", s(package())], &prompt[..], more].concat());
+    let plain = run(&["--save-prompt-cache", s(&cache)]);
+    let known = run(&["--prompt-cache", s(&cache)]);
+    assert_eq!(known["tokens"], plain["tokens"]);
+    assert!(known["reused_tokens"].as_u64() > Some(0));
+    let drafted = run(&["--draft-model", s(&quantized()), "--draft-tokens", "3"]);
+    assert_eq!(drafted["tokens"], plain["tokens"]);
+    assert!(drafted["accepted_tokens"].as_u64() > Some(0));
+    let error =
+        fails(1, &["generate", s(package()), "--prompt", "a", "--prompt-cache", s(&folder.path().join("none"))]);
+    assert!(error.contains("MLXC0945"), "{error}");
+}
+
+#[test]
+fn chat_answers_each_line() {
+    let out =
+        with_input(&["chat", s(&quantized()), "--max-tokens", "4"], "hello\n\nand?\n/reset\nhello\n/exit\nnever\n");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert_eq!(lines[0], lines[2], "after a reset the conversation begins anew");
+}
+
+#[test]
+fn bench_has_figures_for_steps_and_kernels() {
+    let out =
+        json(&["bench", s(package()), "--prefill", "5", "--decode", "3", "--repeat", "1", "--threads", "1", "--json"]);
+    for field in ["prefill_tokens_per_second", "decode_tokens_per_second", "load_seconds", "peak_rss_bytes"] {
+        assert!(out[field].as_f64().is_some_and(|x| x > 0.0), "{field}: {}", out[field]);
+    }
+    for field in ["read_mapped", "read_copied", "f32_flops"] {
+        assert!(out["limits"][field].as_f64().is_some_and(|x| x > 1e8), "{field}: {}", out["limits"]);
+    }
+    let rows = out["rows"].as_array().expect("a list");
+    assert!(rows.iter().any(|r| r["entry"] == "prefill") && rows.iter().any(|r| r["entry"] == "decode"));
+    for r in rows {
+        for field in ["seconds", "bytes", "flops", "share"] {
+            assert!(r[field].as_f64().is_some_and(f64::is_finite), "{field} of {r}");
+        }
+    }
+    assert!(ok(&["bench", s(package()), "--prefill", "2", "--decode", "1", "--repeat", "1"]).contains("of read"));
+    assert!(fails(1, &["bench", s(package()), "--prefill", "100000"]).contains("MLXC0949"));
+}
+
+#[test]
+fn convert_writes_a_folder_that_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = folder.path().join("eight");
+    ok(&["convert", s(&fixture()), "-o", s(&target), "--quantize", "8,64", "--quantize-layer", "*down_proj=none"]);
+    assert!(!ok(&["generate", s(&target), "--prompt", "And", "--max-tokens", "2"]).is_empty());
+    assert!(fails(1, &["convert", s(&fixture()), "-o", s(&target)]).contains("MLXC0947"));
+    assert!(
+        fails(1, &["compile", s(&target), "-o", s(&folder.path().join("x.mlxc")), "--quantize", "4,64"])
+            .contains("MLXC0942")
+    );
+    fails(2, &["convert", s(&fixture()), "-o", s(&target), "--quantize", "7,64"]);
+}
+
+#[test]
+fn shells_and_man_are_served() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(ok(&["completions", shell]).contains("perplexity"), "{shell}");
+    }
+    assert!(ok(&["man"]).starts_with(".ie"));
+    ok(&["man", "--output", s(folder.path())]);
+    assert!(folder.path().join("mlxc-generate.1").is_file());
+}
+
+#[test]
+fn logs_say_what_a_compile_does() {
+    let out = mlxc(&["inspect", s(&fixture()), "--log", "debug"]);
+    let log = text(&out.stderr);
+    for part in ["partition of `prefill`", "LLVM compiles", "eqsat took", "schedule of `decode`"] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert!(fails(2, &["inspect", s(&fixture()), "--log", "a=b=c"]).contains("MLXC0950"));
+}

@@ -3,8 +3,22 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const COMMANDS: [&str; 9] =
-    ["compile", "generate", "perplexity", "embed", "run", "inspect", "explain", "dump", "verify"];
+const COMMANDS: [&str; 14] = [
+    "compile",
+    "convert",
+    "generate",
+    "chat",
+    "perplexity",
+    "embed",
+    "bench",
+    "run",
+    "inspect",
+    "explain",
+    "dump",
+    "verify",
+    "completions",
+    "man",
+];
 
 fn help(args: &[&str]) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_mlxc"))

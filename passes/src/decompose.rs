@@ -3,8 +3,9 @@
 //! Users may write a norm or have one found; either way the kernels come from these primitives. Attention stays: it has
 //! a template. Norms and softmax compute in f32 whatever their dtype, as MLX's fast kernels do.
 
+use crate::lower::coord::gcd;
 use crate::rewrite::{Rewriter, remove_dead};
-use mlxc_ir::graph::{BinaryOp, Function, Literal, Node, Op, ReduceOp, TensorType, UnaryOp, ValueId};
+use mlxc_ir::graph::{BinaryOp, CompareOp, Function, Literal, Node, Op, ReduceOp, TensorType, UnaryOp, ValueId};
 use mlxc_ir::{DType, Diagnostic, Location, Size};
 use std::sync::Arc;
 
@@ -189,6 +190,12 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
             (0..half).map(|i| (1.0 / base.get().powf(2.0 * i as f64 / f64::from(*dims))) as f32).collect::<Vec<f32>>()
         }
     };
+    let d = ty.shape[rank - 1].as_const().expect("inference wants a constant last axis");
+    let block = gcd(half, d);
+    if d != i64::from(*dims) && !traditional && block >= BLOCK {
+        let angle = |p: i64, i: i64| f64::from((p as f64 * scale.get()) as f32 * frequencies[i as usize]);
+        return part_rotated(b, x, offset, &Turn { half, block, positions, angle: &angle });
+    }
     let table = |g: &dyn Fn(f64) -> f64| {
         let w = wide(ty.dtype);
         let mut bytes = Vec::with_capacity((positions * half) as usize * w.bytes() as usize);
@@ -212,7 +219,6 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
     let mut split = ty.shape.clone();
     split[rank - 1] = Size::constant(half);
     split.insert(pair_axis, Size::constant(2));
-    let d = ty.shape[rank - 1].as_const().expect("inference wants a constant last axis");
     let rotated = if d == i64::from(*dims) { x } else { last_slice(b, x, 0, i64::from(*dims))? };
     let pairs = b.op(Op::Reshape { shape: split.clone() }, &[rotated])?;
     let pairs = b.cast(pairs, wide(ty.dtype))?;
@@ -246,6 +252,74 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
     }
     let rest = last_slice(b, x, i64::from(*dims), d)?;
     b.op(Op::Concat { axis: rank as u32 - 1 }, &[out, rest])
+}
+
+/// Features of a block, at least, for which whole blocks are moved instead of single features.
+const BLOCK: i64 = 8;
+
+/// A rotation of the first features of a row.
+struct Turn<'a> {
+    /// Half of the rotated features.
+    half: i64,
+    /// Features of a block: halves and rows are whole numbers of them.
+    block: i64,
+    positions: i64,
+    /// The angle of a position and a frequency.
+    angle: &'a dyn Fn(i64, i64) -> f64,
+}
+
+/// Rotates a part of each row without cutting it out: a feature is turned with the block that is its partner, and the rest
+/// stays. Rows keep their shape from end to end, so the whole fuses as a rotation of all features does.
+fn part_rotated(b: &mut Chain<'_, '_>, x: ValueId, offset: ValueId, t: &Turn<'_>) -> Result<ValueId, Diagnostic> {
+    let ty = b.ty(x);
+    let (rank, acc) = (ty.rank(), wide(ty.dtype));
+    let d = ty.shape[rank - 1].as_const().expect("inference wants a constant last axis");
+    let queries = ty.shape[rank - 2].clone();
+    let (blocks, half) = (d / t.block, t.half / t.block);
+    let mut split = ty.shape.clone();
+    split[rank - 1] = Size::constant(blocks);
+    split.push(Size::constant(t.block));
+    let own = b.op(Op::Reshape { shape: split.clone() }, &[x])?;
+    let own = b.cast(own, acc)?;
+    let cut = |b: &mut Chain<'_, '_>, from: i64, to: i64| {
+        let (mut start, mut stop) = (vec![Size::constant(0); rank + 1], split.clone());
+        (start[rank - 1], stop[rank - 1]) = (Size::constant(from), Size::constant(to));
+        b.op(Op::Slice { start, stop, step: vec![1; rank + 1] }, &[own])
+    };
+    let parts = [cut(b, half, 2 * half)?, cut(b, 0, half)?, cut(b, 2 * half, blocks)?];
+    let partner = b.op(Op::Concat { axis: rank as u32 - 1 }, &parts)?;
+    let table = |b: &mut Chain<'_, '_>, g: &dyn Fn(i64, f64) -> f64, rest: f32, name: &str| {
+        let mut bytes = Vec::with_capacity((t.positions * d * 4) as usize);
+        for p in 0..t.positions {
+            for j in 0..d {
+                let turned = j < 2 * t.half;
+                let v = if turned { g(j, (t.angle)(p, j % t.half)) as f32 } else { rest };
+                bytes.extend(v.to_le_bytes());
+            }
+        }
+        let dense = mlxc_ir::graph::Dense { dtype: DType::F32, shape: vec![t.positions, d], bytes };
+        let v = b.op(Op::Constant(Arc::new(dense)), &[])?;
+        b.r.to.name(v, name);
+        let rows = Op::DynamicSlice { axes: vec![0], sizes: vec![queries.clone(), Size::constant(d)] };
+        let v = b.op(rows, &[v, offset])?;
+        let shape = vec![queries.clone(), Size::constant(blocks), Size::constant(t.block)];
+        let v = b.op(Op::Reshape { shape }, &[v])?;
+        let v = b.op(Op::Broadcast { shape: split.clone() }, &[v])?;
+        b.cast(v, acc)
+    };
+    let cos = table(b, &|_, a| a.cos(), 1.0, "cosines")?;
+    let sin = table(b, &|j, a| if j < t.half { -a.sin() } else { a.sin() }, 0.0, "sines")?;
+    let near = b.binary(BinaryOp::Multiply, own, cos)?;
+    let far = b.binary(BinaryOp::Multiply, partner, sin)?;
+    let sum = b.binary(BinaryOp::Add, near, far)?;
+    // Not left to factors of 1 and 0, which would make NaN of an infinity.
+    let number = b.op(Op::Iota { dtype: DType::I32, shape: split.clone(), axis: rank as u32 - 1 }, &[])?;
+    let end = Op::Full { value: Literal::Int(2 * half), dtype: DType::I32, shape: split.clone() };
+    let end = b.op(end, &[])?;
+    let turned = b.op(Op::Compare(CompareOp::Less), &[number, end])?;
+    let y = b.op(Op::Select, &[turned, sum, own])?;
+    let y = b.cast(y, ty.dtype)?;
+    b.op(Op::Reshape { shape: ty.shape }, &[y])
 }
 
 fn last_slice(b: &mut Chain<'_, '_>, x: ValueId, from: i64, to: i64) -> Result<ValueId, Diagnostic> {

@@ -60,10 +60,12 @@ pub fn schedule(
     let mut refused = Vec::new();
     for (i, f) in functions.iter().enumerate() {
         let target = Target { profile, layouts: &layouts.params[i], exact: options.exact };
+        tracing::debug!("partition of `{}`: {} nodes", f.name, f.nodes.len());
         let p = partition(f, &target, options.fuse).map_err(|r| {
             Diagnostic::new(320, format!("`{}` cannot be lowered: {}", f.name, r.text))
                 .note(format!("reason {}", r.code))
         })?;
+        tracing::debug!("`{}`: {} kernels, {} merges refused", f.name, p.groups.len(), p.refused.len());
         refused.push((f.name.clone(), p.refused.clone()));
         parts.push(p);
     }
@@ -83,6 +85,14 @@ pub fn schedule(
     s.states();
     for (i, _) in functions.iter().enumerate().filter(|(_, f)| !f.is_block) {
         let entry = s.entry(i)?;
+        tracing::debug!(
+            "schedule of `{}`: {} launches, arena {} of at least {} bytes by {}",
+            entry.name,
+            entry.launches.len(),
+            entry.arena.bytes,
+            entry.arena.lower_bound,
+            entry.arena.strategy
+        );
         s.out.plan.entries.push(entry);
     }
     Ok(s.out)

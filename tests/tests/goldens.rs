@@ -4,6 +4,7 @@
 
 use mlxc::nn::{Attention, AttentionConfig, Embedding, Linear, RoPE};
 use mlxc::pipeline::{Options, compile};
+use mlxc::trace::Quantized;
 use mlxc::{Context, DType, Executable, Module, trace};
 use mlxc_ir::graph::interpret::{self, Mode};
 use mlxc_ir::graph::{Param, Role};
@@ -116,6 +117,27 @@ fn product_with_bias_and_silu() {
         cx.output("out", &y.silu().named("activated"));
     };
     golden("linear_silu", model, &[&[1], &[17]]);
+}
+
+/// Rows quantised to 4 bits: one row of inputs, and many.
+#[test]
+fn quantised_product() {
+    for many in [false, true] {
+        let model = |cx: &Context| {
+            let s = if many { cx.dim("S", 1..=64) } else { 1.into() };
+            let x = cx.input("x", DType::BF16, (s, 192));
+            let w = Quantized {
+                words: cx.weight("up.weight", DType::U32, [96, 24]),
+                scales: cx.weight("up.scales", DType::BF16, [96, 3]),
+                biases: Some(cx.weight("up.biases", DType::BF16, [96, 3])),
+                scheme: "4,64".parse().expect("a scheme"),
+            };
+            cx.output("out", &x.quantized_matmul(&w, true).silu().named("activated"));
+        };
+        let (name, symbols): (_, &[&[i64]]) =
+            if many { ("quantized_rows", &[&[1], &[17]]) } else { ("quantized_row", &[&[]]) };
+        golden(name, model, symbols);
+    }
 }
 
 #[test]

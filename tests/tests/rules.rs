@@ -6,7 +6,7 @@ use mlxc_ir::graph::{
     Activation, BinaryOp, CompareOp, Function, FunctionBuilder, Literal, Module, Op, ReduceOp, Role, SymbolKind,
     TensorType, UnaryOp, ValueId,
 };
-use mlxc_ir::{DType, Range, Size};
+use mlxc_ir::{DType, Range, Scheme, Size};
 use mlxc_passes::canonicalise::canonicalise;
 use mlxc_passes::eqsat::graph::build;
 use mlxc_passes::eqsat::rule::{Matches, Rule, Term};
@@ -43,8 +43,12 @@ impl B {
     }
 
     fn weight(&mut self, shape: &[i64]) -> ValueId {
+        self.typed_weight(self.dtype, shape)
+    }
+
+    fn typed_weight(&mut self, dtype: DType, shape: &[i64]) -> ValueId {
         let n = self.b.function().params.len();
-        self.b.param(&format!("w{n}"), Role::Weight(n as u32), TensorType::constant(self.dtype, shape), None)
+        self.b.param(&format!("w{n}"), Role::Weight(n as u32), TensorType::constant(dtype, shape), None)
     }
 
     fn shape(&self, v: ValueId) -> Vec<Size> {
@@ -340,10 +344,39 @@ fn merge_cases() -> Cases {
         let y = b.op(Op::Concat { axis: 1 }, &products);
         b.done(y)
     };
+    // Quantised rows join as they are stored, where they are stored alike and read by products only.
+    let quantized = |schemes: [&str; 2], columns: i64, read_elsewhere: bool| {
+        let mut b = B::new();
+        let x = b.input(&[5, 64]);
+        let mut tail = None;
+        let products: Vec<ValueId> = schemes
+            .into_iter()
+            .map(|scheme| {
+                let scheme: Scheme = scheme.parse().expect("a scheme");
+                let words = b.typed_weight(DType::U32, &[columns, 64 * i64::from(scheme.bits()) / 32]);
+                let groups = [columns, 64 / i64::from(scheme.group())];
+                let (scales, biases) = (b.weight(&groups), b.weight(&groups));
+                let w = b.op(Op::Dequantize { scheme, dtype: DType::F64 }, &[words, scales, biases]);
+                if read_elsewhere {
+                    tail = Some(b.unary(UnaryOp::Negative, w));
+                }
+                b.op(PRODUCT, &[x, w])
+            })
+            .collect();
+        let y = b.op(Op::Concat { axis: 1 }, &products);
+        if let Some(t) = tail {
+            b.b.result("elsewhere", t);
+        }
+        b.done(y)
+    };
     Cases {
         rule: "merge-siblings",
-        fires: vec![two([32, 64], true, true, true)],
+        fires: vec![two([32, 64], true, true, true), quantized(["4,32", "4,32"], 32, false)],
         silent: vec![
+            quantized(["4,32", "8,32"], 32, false),
+            quantized(["4,32", "4,64"], 32, false),
+            quantized(["4,32", "4,32"], 48, false),
+            quantized(["4,32", "4,32"], 32, true),
             two([32, 64], false, true, true),
             two([32, 64], true, false, true),
             two([32, 64], true, true, false),

@@ -214,6 +214,7 @@ fn target_of(profile: &TargetProfile) -> Result<&'static crate::profiles::CpuTar
 fn compile_chunk(kernels: &[Legal], machine: &machine::Machine) -> Result<CpuCode, Diagnostic> {
     let context = inkwell::context::Context::create();
     let (module, phases) = phase::write(&context, kernels);
+    tracing::debug!("LLVM compiles {}", kernels.iter().map(|k| &*k.kernel().name).collect::<Vec<_>>().join(", "));
     machine.optimise(&module)?;
     let blob = CodeBlob::from_object(&machine.object(&module)?)?;
     Ok(CpuCode { blob, phases })

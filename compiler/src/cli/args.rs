@@ -18,6 +18,10 @@ pub struct Cli {
     /// Say what is being done; twice for more.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Say what is being done, with the time since the start: a level (`info`: stages; `debug`: each function and kernel) or a
+    /// filter such as `mlxc_passes=debug`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 /// The subcommands.
@@ -25,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Compile a model into one package.
     Compile(Compile),
+    /// Measure steps and kernels beside the machine's limits.
+    Bench(Bench),
     /// Write a checkpoint anew, quantised or in another dtype, to a folder other tools read.
     Convert(Convert),
     /// Write text.
@@ -45,6 +51,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Compare compiled code with the interpreter.
     Verify(Verify),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+    /// Print the manual page, or write all pages to a folder.
+    Man(Man),
 }
 
 /// Options of every command that may compile.
@@ -116,6 +126,32 @@ pub struct Compile {
     #[arg(long)]
     pub strip: bool,
     /// Print a report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc bench`.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Where to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Tokens of the prompt; 0 for none.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub prefill: usize,
+    /// Decode steps after it.
+    #[arg(long, value_name = "STEPS", default_value_t = 32)]
+    pub decode: usize,
+    /// Copy the weights to huge pages instead of reading the package's mapping.
+    #[arg(long)]
+    pub copied: bool,
+    /// Repetitions of the prompt, or of each entry of a package that writes no text.
+    #[arg(long, default_value_t = 5)]
+    pub repeat: usize,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -378,6 +414,21 @@ pub struct Inspect {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `mlxc man`.
+#[derive(Args, Debug)]
+pub struct Man {
+    /// A folder for the pages of all commands.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
 }
 
 /// `mlxc verify`.

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Only here are diagnostics rendered.
 
 pub mod args;
+mod bench;
 mod build;
 mod convert;
 mod dump;
@@ -10,6 +11,7 @@ mod generate;
 mod perplexity;
 mod progress;
 mod run;
+mod shell;
 mod verify;
 
 use args::{BuildArgs, Cli, Command, LevelArg};
@@ -42,12 +44,27 @@ pub fn run(cli: Cli) -> ExitCode {
         1 => "info",
         _ => "debug",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let filter = match &cli.log {
+        Some(filter) => match tracing_subscriber::EnvFilter::try_new(filter) {
+            Ok(f) => f,
+            Err(e) => {
+                eprintln!("error: MLXC0950: the log filter is not understood\n  found {e}");
+                return ExitCode::from(2);
+            }
+        },
+        None => tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level)),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_timer(tracing_subscriber::fmt::time::uptime())
+        .with_target(false)
+        .init();
     let outcome = match cli.command {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
+        Command::Bench(a) => bench::run(&a),
         Command::Convert(a) => convert::run(&a),
         Command::Generate(a) => generate::run(&a),
         Command::Chat(a) => generate::chat(&a),
@@ -57,6 +74,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),
         Command::Verify(a) => verify::run(&a),
+        Command::Completions(a) => shell::completions(&a),
+        Command::Man(a) => shell::man(&a),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -65,6 +65,7 @@ mod scalar;
 mod types;
 mod verify;
 mod walk;
+mod work;
 
 pub use build::{Axes, Buf, Group, Ix, KernelBuilder, PlaceRef, Reg, Val, Var};
 pub use index::{Builtin, Index, IndexArena};
@@ -74,3 +75,4 @@ pub use parse::parse;
 pub use print::{print, print_index};
 pub use types::*;
 pub use verify::{Facts, verify};
+pub use work::{Work, work};

@@ -153,6 +153,13 @@ fn saturate_with(f: &Function, options: &Options, rules: &[&Rule]) -> Result<(Fu
     }
     report.fired = fired.into_iter().map(|(i, n)| (rules[i].group, rules[i].name, n)).collect();
     (report.nodes, report.classes) = (graph.total_number_of_nodes(), graph.number_of_classes());
+    tracing::debug!(
+        "saturation of `{}`: {} rounds, {} nodes, {} classes",
+        f.name,
+        report.iterations,
+        report.nodes,
+        report.classes
+    );
     if let Some(cap) = capped {
         let d = Diagnostic::new(331, format!("rewriting `{}` stopped early", f.name))
             .expected("saturation")

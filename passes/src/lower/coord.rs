@@ -185,6 +185,8 @@ impl Space {
         }
         if fits {
             // A multiple of m whose coefficients do not show it, such as a loop in steps of m: nothing is left over.
+            // A split of the loop would make the quotient vanish as well, unless it cut the steps themselves.
+            self.want(&whole, m, true);
             let r = self.range(&whole);
             let quotient = Range::new(r.lo.div_euclid(m), r.hi.div_euclid(m));
             let q = self.intern(Atom::Div(whole, m), quotient, 1);
@@ -215,14 +217,7 @@ impl Space {
 
     fn opaque(&mut self, c: &Coord, m: i64) -> (Coord, Coord) {
         self.opaque += 1;
-        for (a, k) in &c.terms {
-            if matches!(self.get(*a), Atom::Loop(_)) && k % m != 0 {
-                let factor = m / gcd(m, k.abs());
-                if factor > 1 {
-                    self.wanted.push((*a, factor));
-                }
-            }
-        }
+        self.want(c, m, false);
         let r = self.range(c);
         let q = self.intern(Atom::Div(c.clone(), m), Range::new(r.lo.div_euclid(m), r.hi.div_euclid(m)), 1);
         let w = self.intern(Atom::Mod(c.clone(), m), Range::new(0, m - 1), 1);
@@ -240,6 +235,19 @@ impl Space {
             let Some((rest, part, e, k)) = found else { return c };
             c.terms.retain(|(a, _)| *a != rest && *a != part);
             c = c.plus(&e, k);
+        }
+    }
+
+    /// Asks for the loop splits that make a quotient by `m` vanish; of whole steps only, if `stepwise`.
+    fn want(&mut self, c: &Coord, m: i64, stepwise: bool) {
+        for (a, k) in &c.terms {
+            let info = &self.atoms[a.0 as usize];
+            if matches!(info.atom, Atom::Loop(_)) && k % m != 0 {
+                let factor = m / gcd(m, k.abs());
+                if factor > 1 && (!stepwise || factor % info.multiple == 0) {
+                    self.wanted.push((*a, factor));
+                }
+            }
         }
     }
 
@@ -359,7 +367,7 @@ impl SizeFold<Coord> for FromSize<'_> {
     }
 }
 
-fn gcd(a: i64, b: i64) -> i64 {
+pub(crate) fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

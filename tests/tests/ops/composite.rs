@@ -67,7 +67,8 @@ pub(super) fn rotary_embedding() {
         let (position, _) = s.scalar("position", 0, 50);
         let zero = s.op(Op::Full { value: Literal::Int(3), dtype: DType::I32, shape: vec![] }, &[]);
         for traditional in [false, true] {
-            for (d, dims) in [(32, 32), (10, 6), (34, 34), (2, 2)] {
+            // The last three move whole blocks of a part of each row.
+            for (d, dims) in [(32, 32), (10, 6), (34, 34), (2, 2), (128, 96), (24, 16), (80, 32)] {
                 let x = s.input(dtype, &[c(1), c(2), n.clone(), c(d)], Fill::Small);
                 let rope = |scale: f64| Op::Rope { dims, traditional, base: 1e4.into(), scale: scale.into() };
                 let y = s.op(rope(1.0), &[x, position]);

@@ -172,7 +172,8 @@ impl KernelBuilder {
     fn add_buffer(&self, name: &str, dtype: DType, shape: &[Ix<'_>], access: Access, atomic: bool) -> Buf<'_> {
         assert!(dtype != DType::Bool, "bool is never stored: `{name}` holds u8");
         let mut inner = self.inner();
-        let name = inner.unique(name);
+        // Visible in the whole kernel, wherever it is first asked for.
+        let name = inner.unique_at(0, name);
         let shape = shape.iter().map(|i| i.id).collect();
         inner.kernel.buffers.push(Buffer { name, dtype, atomic, shape, access });
         let id = BufferId::new(inner.kernel.buffers.len() - 1);
