@@ -224,6 +224,19 @@ impl Space {
         (Coord::atom(q), Coord::atom(w))
     }
 
+    /// Asks for the loop splits that make a quotient by `m` vanish; of whole steps only, if `stepwise`.
+    fn want(&mut self, c: &Coord, m: i64, stepwise: bool) {
+        for (a, k) in &c.terms {
+            let info = &self.atoms[a.0 as usize];
+            if matches!(info.atom, Atom::Loop(_)) && k % m != 0 {
+                let factor = m / gcd(m, k.abs());
+                if factor > 1 && (!stepwise || factor % info.multiple == 0) {
+                    self.wanted.push((*a, factor));
+                }
+            }
+        }
+    }
+
     /// `c` with `m * (e / m) + e % m` written as `e`, as often as that stands in it.
     pub fn rejoined(&self, mut c: Coord) -> Coord {
         loop {
@@ -235,19 +248,6 @@ impl Space {
             let Some((rest, part, e, k)) = found else { return c };
             c.terms.retain(|(a, _)| *a != rest && *a != part);
             c = c.plus(&e, k);
-        }
-    }
-
-    /// Asks for the loop splits that make a quotient by `m` vanish; of whole steps only, if `stepwise`.
-    fn want(&mut self, c: &Coord, m: i64, stepwise: bool) {
-        for (a, k) in &c.terms {
-            let info = &self.atoms[a.0 as usize];
-            if matches!(info.atom, Atom::Loop(_)) && k % m != 0 {
-                let factor = m / gcd(m, k.abs());
-                if factor > 1 && (!stepwise || factor % info.multiple == 0) {
-                    self.wanted.push((*a, factor));
-                }
-            }
         }
     }
 
