@@ -35,7 +35,7 @@ fn product(s: &mut Suite, scheme: Scheme, dtype: DType, rows: Size, n: i64, k: i
 
 /// Every scheme, one row and many, columns that fill no panel.
 #[test]
-fn products_with_every_scheme() {
+pub(super) fn products_with_every_scheme() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut s = Suite::new(&format!("quantized_{dtype}"));
         let rows = s.symbol("S", 0, 40);
@@ -52,7 +52,7 @@ fn products_with_every_scheme() {
 
 /// Rows longer than a packed stretch, rows that end within one, more rows than a task has; scales of another dtype.
 #[test]
-fn long_rows_and_many_rows() {
+pub(super) fn long_rows_and_many_rows() {
     for dtype in [DType::F32, DType::BF16] {
         let mut s = Suite::new(&format!("quantized_long_{dtype}"));
         let rows = s.symbol("S", 1, 140);
@@ -68,7 +68,7 @@ fn long_rows_and_many_rows() {
 
 /// Values, whole, of single rows and along other axes.
 #[test]
-fn values_of_every_scheme() {
+pub(super) fn values_of_every_scheme() {
     for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64] {
         let mut s = Suite::new(&format!("dequantize_{dtype}"));
         let rows = s.symbol("S", 0, 20);
@@ -91,7 +91,7 @@ fn values_of_every_scheme() {
 
 /// Products that the template does not take: another orientation, a factor made at run time, batches.
 #[test]
-fn other_products() {
+pub(super) fn other_products() {
     let mut s = Suite::new("quantized_other");
     let scheme = Scheme::affine(4, 32).expect("a known scheme");
     let rows = s.symbol("S", 1, 9);
@@ -112,7 +112,7 @@ fn other_products() {
 
 /// Rows through matrices chosen by index, dense and quantised.
 #[test]
-fn gathered_matrices() {
+pub(super) fn gathered_matrices() {
     for dtype in [DType::F32, DType::BF16] {
         let mut s = Suite::new(&format!("gathered_{dtype}"));
         let rows = s.symbol("P", 0, 12);
