@@ -48,7 +48,7 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
     let lanes = (profile.vector_bits / 32).clamp(4, 16) as u8;
     let bf16 = profile.has(Feature::Bf16Dot);
     // As many independent accumulators as registers hold: latency must not bound them.
-    let count = (profile.registers as u32 - 4).min(24);
+    let count = (profile.registers - 4).min(24);
     let mut kernels = vec![read(lanes), chains("f32", lanes, count, false)];
     if bf16 {
         kernels.push(chains("bf16", lanes, count, true));

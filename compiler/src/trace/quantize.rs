@@ -77,9 +77,10 @@ impl Array {
             let exponent = bits.right_shift(23) + bits.bitwise_and(0x007f_ffff).not_equal(0).astype(DType::U32);
             // A group of zeros has exponent 0, which is stored as 127.
             let zero = wide(&most.astype(self.dtype())).equal(0.0);
-            let exponent = zero.choose(&(&exponent * 0 + 127), &exponent);
+            let exponent = zero.choose(exponent.full_like(127.0), &exponent);
             let smallest = exponent.equal(0);
-            let power = smallest.choose(&(&exponent * 0 + 0x0040_0000), exponent.left_shift(23)).view(DType::F32);
+            let power =
+                smallest.choose(exponent.full_like(f64::from(0x0040_0000)), exponent.left_shift(23)).view(DType::F32);
             (exponent, power)
         };
         let y = wide(&(wide(self) / divisor).astype(self.dtype()));
@@ -109,7 +110,7 @@ impl Array {
         let odd = bits.right_shift(20).bitwise_and(1);
         let high = (&bits - (120i64 << 23) + odd + 0x7_ffff).right_shift(20);
         let code = bits.less(121i64 << 23).choose(&low, &high);
-        let code = bits.greater_equal(543i64 << 21).choose(&(&code * 0 + 0x7e), &code);
+        let code = bits.greater_equal(543i64 << 21).choose(code.full_like(f64::from(0x7e)), &code);
         code.bitwise_or(sign)
     }
 
