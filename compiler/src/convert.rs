@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Bytes of one safetensors file, at most, unless a single tensor has more.
-const SHARD: u64 = 5 << 30;
+/// Bytes of one safetensors file, at most, unless a single tensor has more: what MLX's tool writes.
+pub const SHARD_BYTES: u64 = 5 << 30;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +29,13 @@ pub struct Converted {
     pub quantized_layers: usize,
 }
 
-/// Writes the model's checkpoint to a new folder, quantised and in the dtype the build asks for. `done` is told the bytes
-/// written so far and in all.
+/// Writes the model's checkpoint to a new folder, quantised and in the dtype the build asks for, in files of at most
+/// `shard` bytes of tensors ([`SHARD_BYTES`]) unless one tensor has more. `done` is told the bytes written so far and in all.
 ///
 /// # Errors
 /// `MLXC0947` a model that is no folder, `MLXC0952` a target that exists, `MLXC0948` a file that cannot be written, or what tracing
 /// and the weights say. Then there is no target folder.
-pub fn convert(build: &Build, target: &Path, done: &mut dyn FnMut(u64, u64)) -> Result<Converted, Errors> {
+pub fn convert(build: &Build, target: &Path, shard: u64, done: &mut dyn FnMut(u64, u64)) -> Result<Converted, Errors> {
     let place = |path: &Path| Location::new(path.display().to_string(), 0, 0);
     if !build.model.is_dir() {
         return Err(Diagnostic::new(947, "only a checkpoint can be converted")
@@ -60,7 +60,7 @@ pub fn convert(build: &Build, target: &Path, done: &mut dyn FnMut(u64, u64)) -> 
         }
     };
     let made = tempfile::tempdir_in(folder).map_err(failed(folder))?;
-    let mut out = write_weights(&module, &*weights, made.path(), done)?;
+    let mut out = write_weights(&module, &*weights, made.path(), shard, done)?;
     let layers = quantized_layers(&module, &quantization);
     out.quantized_layers = layers.len();
     for file in std::fs::read_dir(&build.model).map_err(failed(&build.model))? {
@@ -123,6 +123,7 @@ fn write_weights(
     module: &Module,
     weights: &dyn Weights,
     folder: &Path,
+    most: u64,
     done: &mut dyn FnMut(u64, u64),
 ) -> Result<Converted, Errors> {
     let mut all: Vec<&Weight> = module.weights.iter().collect();
@@ -132,7 +133,7 @@ fn write_weights(
     let mut held = 0;
     for w in all {
         let bytes = w.ty.max_bytes(&[]);
-        if held > 0 && held + bytes > SHARD {
+        if held > 0 && held + bytes > most {
             shards.push(Vec::new());
             held = 0;
         }

@@ -202,12 +202,7 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
         for p in 0..positions {
             let p = (p as f64 * scale.get()) as f32;
             for frequency in &frequencies {
-                let value = g(f64::from(p * frequency));
-                if w == DType::F64 {
-                    bytes.extend(value.to_le_bytes());
-                } else {
-                    bytes.extend((value as f32).to_le_bytes());
-                }
+                push(&mut bytes, g(f64::from(p * frequency)), w);
             }
         }
         let dense = mlxc_ir::graph::Dense { dtype: w, shape: vec![positions, half], bytes };
@@ -254,6 +249,15 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
     b.op(Op::Concat { axis: rank as u32 - 1 }, &[out, rest])
 }
 
+/// Appends an element of f64, or of f32 otherwise.
+fn push(bytes: &mut Vec<u8>, value: f64, dtype: DType) {
+    if dtype == DType::F64 {
+        bytes.extend(value.to_le_bytes());
+    } else {
+        bytes.extend((value as f32).to_le_bytes());
+    }
+}
+
 /// Features of a block, at least, for which whole blocks are moved instead of single features.
 const BLOCK: i64 = 8;
 
@@ -288,16 +292,16 @@ fn part_rotated(b: &mut Chain<'_, '_>, x: ValueId, offset: ValueId, t: &Turn<'_>
     };
     let parts = [cut(b, half, 2 * half)?, cut(b, 0, half)?, cut(b, 2 * half, blocks)?];
     let partner = b.op(Op::Concat { axis: rank as u32 - 1 }, &parts)?;
-    let table = |b: &mut Chain<'_, '_>, g: &dyn Fn(i64, f64) -> f64, rest: f32, name: &str| {
-        let mut bytes = Vec::with_capacity((t.positions * d * 4) as usize);
+    let table = |b: &mut Chain<'_, '_>, g: &dyn Fn(i64, f64) -> f64, rest: f64, name: &str| {
+        let mut bytes = Vec::with_capacity((t.positions * d) as usize * acc.bytes() as usize);
         for p in 0..t.positions {
             for j in 0..d {
                 let turned = j < 2 * t.half;
-                let v = if turned { g(j, (t.angle)(p, j % t.half)) as f32 } else { rest };
-                bytes.extend(v.to_le_bytes());
+                let v = if turned { g(j, (t.angle)(p, j % t.half)) } else { rest };
+                push(&mut bytes, v, acc);
             }
         }
-        let dense = mlxc_ir::graph::Dense { dtype: DType::F32, shape: vec![t.positions, d], bytes };
+        let dense = mlxc_ir::graph::Dense { dtype: acc, shape: vec![t.positions, d], bytes };
         let v = b.op(Op::Constant(Arc::new(dense)), &[])?;
         b.r.to.name(v, name);
         let rows = Op::DynamicSlice { axes: vec![0], sizes: vec![queries.clone(), Size::constant(d)] };

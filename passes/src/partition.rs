@@ -4,9 +4,12 @@
 //! of both exists and is cheaper than two. Whether it exists is answered by building it, and what it costs by the work the
 //! build counted: bytes over bandwidth, operations over rate, and the launch. A refused merge keeps its reason.
 
+mod groups;
+
 use crate::lower::emit::{Refusal, Region, Target, home, is_free};
 use crate::lower::map::Built;
 use crate::lower::{attention, line, map, matmul, product};
+use groups::Groups;
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +58,7 @@ pub struct Partition {
 /// A refusal where a single node has no kernel at all.
 pub fn partition(f: &Function, target: &Target<'_>, fuse: bool) -> Result<Partition, Refusal> {
     let graph = Graph::new(f);
-    let mut search = Search { f, target, graph, groups: BTreeMap::new(), next: 0, refused: Vec::new() };
+    let mut search = Search { f, target, graph, groups: Groups::default(), next: 0, refused: Vec::new() };
     let views = search.graph.roots.iter().map(|v| v.node).filter(|n| is_free(f, *n));
     let starts: BTreeSet<u32> = search.graph.compute.iter().copied().chain(views).collect();
     for n in starts {
@@ -205,7 +208,7 @@ struct Search<'a> {
     f: &'a Function,
     target: &'a Target<'a>,
     graph: Graph,
-    groups: BTreeMap<u32, Group>,
+    groups: Groups,
     next: u32,
     refused: Vec<Refused>,
 }
@@ -248,15 +251,15 @@ impl Search<'_> {
 
     /// Groups that must run before a group: those that store what it reads, and those that read a state it replaces.
     fn before(&self, id: u32) -> BTreeSet<u32> {
-        let nodes = &self.groups[&id].nodes;
-        let all = |edges: &BTreeMap<u32, BTreeSet<u32>>| -> BTreeSet<u32> {
+        let nodes = &self.groups[id].nodes;
+        let outside = |edges: &BTreeMap<u32, BTreeSet<u32>>| -> BTreeSet<u32> {
             let needs = nodes.iter().filter_map(|n| edges.get(n)).flatten();
             needs.filter(|n| !nodes.contains(n)).copied().collect()
         };
-        let (data, reads) = (all(&self.graph.producers), all(&self.graph.readers));
-        let first =
-            |g: &Group| g.outputs.iter().any(|v| data.contains(&v.node)) || g.nodes.iter().any(|n| reads.contains(n));
-        self.groups.iter().filter(|(other, g)| **other != id && first(g)).map(|(other, _)| *other).collect()
+        let (data, reads) = (outside(&self.graph.producers), outside(&self.graph.readers));
+        let stored = data.into_iter().flat_map(|n| self.groups.storing(n));
+        let read = reads.into_iter().flat_map(|n| self.groups.computing(n));
+        stored.chain(read).filter(|other| *other != id).collect()
     }
 
     /// True if a path leads from `from` to `to` through a third group.
@@ -279,7 +282,7 @@ impl Search<'_> {
     }
 
     fn names(&self, group: u32) -> Vec<String> {
-        self.groups[&group].nodes.iter().map(|n| self.f.value_name(ValueId::of(*n as usize))).collect()
+        self.groups[group].nodes.iter().map(|n| self.f.value_name(ValueId::of(*n as usize))).collect()
     }
 
     fn refuse(&mut self, a: u32, b: u32, code: &str, text: String) {
@@ -290,17 +293,17 @@ impl Search<'_> {
     /// The pairs worth trying: producers with consumers, or siblings that read one value.
     fn pairs(&self, stage: Stage) -> BTreeSet<(u32, u32)> {
         let mut out = BTreeSet::new();
-        let anchored = |g: &u32| self.groups[g].built.template != "map";
-        let called = |g: &u32| self.groups[g].built.template == CALL;
+        let anchored = |g: &u32| self.groups[*g].built.template != "map";
+        let called = |g: &u32| self.groups[*g].built.template == CALL;
         if stage != Stage::Siblings {
-            for id in self.groups.keys().filter(|g| !called(g)) {
+            for id in self.groups.ids().filter(|g| !called(g)) {
                 let fits = |p: &u32| match stage {
                     _ if called(p) => false,
-                    Stage::Maps => !anchored(p) && !anchored(id),
-                    Stage::Epilogues => !anchored(id),
+                    Stage::Maps => !anchored(p) && !anchored(&id),
+                    Stage::Epilogues => !anchored(&id),
                     _ => true,
                 };
-                out.extend(self.before(*id).into_iter().filter(fits).map(|p| (p, *id)));
+                out.extend(self.before(id).into_iter().filter(fits).map(|p| (p, id)));
             }
             return out;
         }
@@ -308,11 +311,11 @@ impl Search<'_> {
             let outputs: BTreeSet<ValueId> = g.outputs.iter().map(|v| home(self.f, *v)).collect();
             g.built.bindings.iter().map(|b| b.value).filter(|v| !outputs.contains(v)).collect()
         };
-        let ids: Vec<u32> = self.groups.keys().copied().filter(|g| !called(g)).collect();
+        let ids: Vec<u32> = self.groups.ids().filter(|g| !called(g)).collect();
         for (i, a) in ids.iter().enumerate() {
-            let mine = inputs(&self.groups[a]);
+            let mine = inputs(&self.groups[*a]);
             for b in &ids[i + 1..] {
-                let shared = inputs(&self.groups[b]).intersection(&mine).any(|v| self.f.ty(*v).rank() > 0);
+                let shared = inputs(&self.groups[*b]).intersection(&mine).any(|v| self.f.ty(*v).rank() > 0);
                 if shared && !self.reaches(*a, *b) && !self.reaches(*b, *a) {
                     out.insert((*a, *b));
                 }
@@ -343,8 +346,8 @@ impl Search<'_> {
                 continue;
             }
             let Some(Some((group, _))) = tried.remove(&(a, b)) else { return };
-            self.groups.remove(&a);
-            self.groups.remove(&b);
+            self.groups.remove(a);
+            self.groups.remove(b);
             self.groups.insert(self.next, group);
             self.next += 1;
         }
@@ -355,14 +358,14 @@ impl Search<'_> {
             self.refuse(a, b, "cycle", "the merge would need its own result".into());
             return None;
         }
-        let nodes: Region = self.groups[&a].nodes.union(&self.groups[&b].nodes).copied().collect();
+        let nodes: Region = self.groups[a].nodes.union(&self.groups[b].nodes).copied().collect();
         match self.try_group(nodes) {
             Err(r) => {
                 self.refuse(a, b, r.code, r.text);
                 None
             }
             Ok(group) => {
-                let apart = self.groups[&a].cost + self.groups[&b].cost;
+                let apart = self.groups[a].cost + self.groups[b].cost;
                 let gain = apart - group.cost;
                 if gain > 0.0 {
                     return Some((group, gain));
@@ -378,7 +381,7 @@ impl Search<'_> {
     /// Copies a producer into each of its consumers where that costs less than its memory.
     fn recompute(&mut self) {
         loop {
-            let ids: Vec<u32> = self.groups.keys().copied().collect();
+            let ids: Vec<u32> = self.groups.ids().collect();
             let changed = ids.into_iter().any(|id| self.copy_into_consumers(id));
             if !changed {
                 return;
@@ -387,7 +390,7 @@ impl Search<'_> {
     }
 
     fn copy_into_consumers(&mut self, id: u32) -> bool {
-        let producer = self.groups[&id].clone();
+        let producer = self.groups[id].clone();
         let f = self.f;
         let keeps = producer.built.template == CALL
             || producer.outputs.iter().any(|v| self.is_kept(*v))
@@ -395,25 +398,24 @@ impl Search<'_> {
         if keeps {
             return false;
         }
-        let consumers: Vec<u32> =
-            self.groups.keys().copied().filter(|g| *g != id && self.before(*g).contains(&id)).collect();
-        if consumers.iter().any(|c| self.groups[c].built.template == CALL) {
+        let consumers: Vec<u32> = self.groups.ids().filter(|g| *g != id && self.before(*g).contains(&id)).collect();
+        if consumers.iter().any(|c| self.groups[*c].built.template == CALL) {
             return false;
         }
         let mut merged = Vec::new();
         let mut gain = producer.cost;
         for c in &consumers {
-            let nodes: Region = self.groups[c].nodes.union(&producer.nodes).copied().collect();
-            let outputs = self.groups[c].outputs.clone();
+            let nodes: Region = self.groups[*c].nodes.union(&producer.nodes).copied().collect();
+            let outputs = self.groups[*c].outputs.clone();
             let Ok(built) = build(f, self.target, &nodes, &outputs) else { return false };
             let cost = cost(&built, self.target);
-            gain += self.groups[c].cost - cost;
+            gain += self.groups[*c].cost - cost;
             merged.push(Group { nodes, outputs, built, cost });
         }
         if gain <= 0.0 || consumers.is_empty() {
             return false;
         }
-        self.groups.remove(&id);
+        self.groups.remove(id);
         for (c, group) in consumers.into_iter().zip(merged) {
             self.groups.insert(c, group);
         }
@@ -423,9 +425,9 @@ impl Search<'_> {
     /// Groups in dependency order, ties by their first node.
     fn finish(self) -> Partition {
         let mut left: Vec<(u32, u32)> =
-            self.groups.iter().map(|(id, g)| (g.nodes.last().copied().unwrap_or(0), *id)).collect();
+            self.groups.iter().map(|(id, g)| (g.nodes.last().copied().unwrap_or(0), id)).collect();
         left.sort_unstable();
-        let needs: BTreeMap<u32, BTreeSet<u32>> = self.groups.keys().map(|id| (*id, self.before(*id))).collect();
+        let needs: BTreeMap<u32, BTreeSet<u32>> = self.groups.ids().map(|id| (id, self.before(id))).collect();
         let mut done = BTreeSet::new();
         let mut order = Vec::new();
         while !left.is_empty() {
@@ -438,7 +440,7 @@ impl Search<'_> {
             order.push(id);
         }
         let mut groups = self.groups;
-        let groups = order.into_iter().filter_map(|id| groups.remove(&id)).collect();
+        let groups = order.into_iter().filter_map(|id| groups.remove(id)).collect();
         Partition { groups, refused: self.refused }
     }
 }

@@ -266,3 +266,40 @@ fn random_functions_keep_every_bit() {
     }
     assert!(after * 2 < before, "{after} of {before} nodes are left");
 }
+
+/// A gather of matrices comes before their transposition, which the product absorbs.
+#[test]
+fn products_see_transposes_behind_gathers() {
+    let mut b = FunctionBuilder::new("experts");
+    let x = b.param("x", Role::Input, TensorType::constant(DType::F32, &[3, 1, 4]), None);
+    let w = b.param("w", Role::Weight(0), TensorType::constant(DType::F32, &[7, 5, 4]), None);
+    let at = b.param("at", Role::Input, TensorType::constant(DType::I32, &[3]), None);
+    let t = b.node(Op::Transpose { perm: vec![0, 2, 1] }, &[w], None).unwrap();
+    let t = b.node(Op::Gather { axis: 0 }, &[t, at], None).unwrap();
+    let y = b.node(Op::MatMul { transpose_a: false, transpose_b: false }, &[x, t], None).unwrap();
+    b.result("y", y);
+    let f = b.finish();
+    assert_eq!(ops(&f), ["take", "matmul"]);
+    let g = canonicalise(&f).unwrap();
+    assert!(g.nodes.iter().any(|n| n.op == Op::MatMul { transpose_a: false, transpose_b: true }), "{g:#?}");
+}
+
+/// Indices of any rank, on either side of the axes that move; an axis that itself moves is left alone.
+#[test]
+fn gathers_of_transposes_keep_their_elements() {
+    let check = |perm: Vec<u32>, axis: u32, indices: &[i64], expected: &[&str]| {
+        let mut b = FunctionBuilder::new("gather");
+        let x = b.param("x", Role::Input, TensorType::constant(DType::F32, &[2, 3, 4, 5]), None);
+        let at = b.param("at", Role::Input, TensorType::constant(DType::I32, indices), None);
+        let t = b.node(Op::Transpose { perm }, &[x], None).unwrap();
+        let y = b.node(Op::Gather { axis }, &[t, at], None).unwrap();
+        b.result("y", y);
+        // The harness compares both sides in the interpreter.
+        assert_eq!(ops(&b.finish()), expected);
+    };
+    check(vec![0, 1, 3, 2], 1, &[6], &["take", "transpose"]);
+    check(vec![1, 0, 2, 3], 2, &[2, 3], &["take", "transpose"]);
+    check(vec![1, 0, 2, 3], 3, &[], &["take", "transpose"]);
+    check(vec![0, 1, 3, 2], 2, &[4], &["transpose", "take"]);
+    check(vec![2, 1, 0, 3], 1, &[4], &["transpose", "take"]);
+}

@@ -1,6 +1,6 @@
 //! Checkpoints written anew: equal to what MLX's own tool writes, and read back.
 
-use mlxc::convert::convert;
+use mlxc::convert::{SHARD_BYTES, convert};
 use mlxc::source::Build;
 use mlxc::{DType, Errors};
 use safetensors::SafeTensors;
@@ -26,7 +26,7 @@ fn quantised_folders_are_those_of_mlx_s_tool() {
         let target = folder.path().join(format!("{bits}"));
         let mut build = Build::new(fixture("kjv-llama"));
         build.quantize = Some(format!("{bits},64").parse().unwrap_or_else(|e| panic!("{e}")));
-        let made = convert(&build, &target, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+        let made = convert(&build, &target, SHARD_BYTES, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
         let (mine, theirs) = (
             read(&target.join("model.safetensors")),
             read(&fixture(&format!("kjv-llama-{bits}bit")).join("model.safetensors")),
@@ -57,7 +57,7 @@ fn casts_and_mixed_layers_read_back() {
         ("*down_proj".into(), None),
         ("*o_proj".into(), "mxfp8".parse().ok()),
     ];
-    convert(&build, &target, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+    convert(&build, &target, SHARD_BYTES, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
     let weights = |b: &Build| {
         let m = b.trace().unwrap_or_else(|e| panic!("{e}"));
         let w = b.weights(&m).unwrap_or_else(|e| panic!("{e}"));
@@ -79,10 +79,35 @@ fn failures_leave_no_folder() {
     let left = || std::fs::read_dir(folder.path()).map(Iterator::count).unwrap_or(0);
     let mut build = Build::new(fixture("kjv-llama-4bit"));
     build.quantize = "8,64".parse().ok();
-    assert_eq!((id(convert(&build, &target, &mut |_, _| {})), left()), (942, 0));
-    assert_eq!((id(convert(&Build::new("none"), &target, &mut |_, _| {})), left()), (947, 0));
+    assert_eq!((id(convert(&build, &target, SHARD_BYTES, &mut |_, _| {})), left()), (942, 0));
+    assert_eq!((id(convert(&Build::new("none"), &target, SHARD_BYTES, &mut |_, _| {})), left()), (947, 0));
     let missing = Build::new(fixture("kjv-llama"));
-    assert_eq!(id(convert(&missing, &folder.path().join("no/such/place"), &mut |_, _| {})), 948);
+    assert_eq!(id(convert(&missing, &folder.path().join("no/such/place"), SHARD_BYTES, &mut |_, _| {})), 948);
     std::fs::create_dir(&target).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!((id(convert(&missing, &target, &mut |_, _| {})), left()), (952, 1));
+    assert_eq!((id(convert(&missing, &target, SHARD_BYTES, &mut |_, _| {})), left()), (952, 1));
+}
+
+/// A checkpoint in many files is the same model.
+#[test]
+fn shards_hold_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+    let target = folder.path().join("sharded");
+    let whole = Build::new(fixture("kjv-llama"));
+    let made = convert(&whole, &target, 400_000, &mut |_, _| {}).unwrap_or_else(|e| panic!("{e}"));
+    assert!(made.files > 8, "{made:?}");
+    let bytes = |b: &Build| {
+        let mut b = b.clone();
+        b.strip = true;
+        let c = b.compile(&mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let w = b.weights(&c.traced).unwrap_or_else(|e| panic!("{e}"));
+        c.package_bytes(&*w, &Vec::new()).unwrap_or_else(|e| panic!("{e}"))
+    };
+    assert!(bytes(&whole) == bytes(&Build::new(&target)));
+    // One file gone is one error that names it.
+    let name = "model-00003-of-";
+    let gone = std::fs::read_dir(&target).unwrap_or_else(|e| panic!("{e}")).flatten().map(|f| f.path());
+    let gone = gone.into_iter().find(|p| p.to_string_lossy().contains(name)).expect("a third file");
+    std::fs::remove_file(&gone).unwrap_or_else(|e| panic!("{e}"));
+    let error = Build::new(&target).trace().expect_err("a file is missing");
+    assert!(error.0[0].to_string().contains(name), "{error}");
 }

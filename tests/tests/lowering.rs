@@ -266,3 +266,31 @@ fn a_reshape_without_affine_indices_stores_what_it_renames() {
     let f = mlxc_passes::prepare::prepare(&f).expect("the function is prepared");
     check(&f, &profile(), &arguments(&f, &[7], 29), 4.0);
 }
+
+/// Scans, sorts, scatters, windows and random bits, where every load of what nobody stored is an error.
+#[test]
+fn lines_and_indices() {
+    let f = mlxc_tests::every::module().functions.remove(0);
+    for n in [4, 9] {
+        check(&f, &profile(), &arguments(&f, &[n], 31), 8.0);
+    }
+}
+
+/// A product in blocks, with a tail in every direction and an epilogue.
+#[test]
+fn products_of_computed_factors() {
+    let mut b = B::new("blocks");
+    let n = b.symbol("N", 40);
+    let (x, y) = (b.input("x", DType::F32, &[n.clone(), c(17)]), b.input("y", DType::F32, &[c(37), c(17)]));
+    let x = b.op(Op::Unary(UnaryOp::Square), &[x]);
+    let z = b.op(Op::MatMul { transpose_a: false, transpose_b: true }, &[x, y]);
+    let z = b.op(Op::Unary(UnaryOp::Relu), &[z]);
+    b.0.result("z", z);
+    let f = b.0.finish();
+    let (_, partition, _) = kernels(&f, &profile(), true);
+    let templates: Vec<&str> = partition.groups.iter().map(|g| g.built.template).collect();
+    assert_eq!(templates, ["product"]);
+    for n in [1, 40] {
+        check(&f, &profile(), &arguments(&f, &[n], 37), 8.0);
+    }
+}

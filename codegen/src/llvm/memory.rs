@@ -169,6 +169,11 @@ impl<'c> Writer<'_, 'c> {
         let address = self.address(place, true);
         let align = self.legal.alignment(place);
         match place.shape {
+            // LLVM 22 stores the untruncated element where a truncation meets a mask of one.
+            Shape::First { count, .. } if self.kernel().index.as_const(count) == Some(1) => {
+                let first = self.emit.extract(value, 0);
+                self.emit.store(address, first, align);
+            }
             Shape::First { lanes, count } => {
                 let mask = self.mask(lanes, count);
                 self.emit.masked_store(value, address, align, mask);

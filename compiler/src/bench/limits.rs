@@ -35,9 +35,8 @@ pub struct Limits {
 /// Tasks of the read and elements of each.
 const TASKS: i64 = 256;
 const ELEMENTS: i64 = 1 << 18;
-/// Independent accumulators, and steps of each.
-const CHAINS: u32 = 12;
-const STEPS: i64 = 50_000;
+/// Steps of each chain of multiply-adds.
+const STEPS: i64 = 25_000;
 const REPEATS: usize = 7;
 
 /// Measures the limits with the code of a profile.
@@ -48,9 +47,11 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
     llvm::available()?;
     let lanes = (profile.vector_bits / 32).clamp(4, 16) as u8;
     let bf16 = profile.has(Feature::Bf16Dot);
-    let mut kernels = vec![read(lanes), chains("f32", lanes, false)];
+    // As many independent accumulators as registers hold: latency must not bound them.
+    let count = (profile.registers - 4).min(24);
+    let mut kernels = vec![read(lanes), chains("f32", lanes, count, false)];
     if bf16 {
-        kernels.push(chains("bf16", lanes, true));
+        kernels.push(chains("bf16", lanes, count, true));
     }
     let (plan, code) = plan(&kernels, profile)?;
     let folder = tempfile::tempdir()
@@ -99,7 +100,7 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
     let factors = vec![0.5f32; usize::from(lanes)];
     let shape = [u64::from(lanes)];
     let x = TensorView::from_slice(&shape, &factors).map_err(runtime_error)?;
-    let operations = |terms: f64| (TASKS * STEPS) as f64 * f64::from(CHAINS) * f64::from(lanes) * 2.0 * terms;
+    let operations = |terms: f64| (TASKS * STEPS) as f64 * f64::from(count) * f64::from(lanes) * 2.0 * terms;
     Ok(Limits {
         read_mapped: bytes / seconds(WeightMemory::Mapped, "read", &[])?,
         read_copied: bytes / seconds(WeightMemory::Copied, "read", &[])?,
@@ -128,16 +129,16 @@ fn read(lanes: u8) -> Kernel {
 }
 
 /// Independent chains of multiply-adds, or of packed bf16 products.
-fn chains(name: &str, lanes: u8, packed: bool) -> Kernel {
+fn chains(name: &str, lanes: u8, count: u32, packed: bool) -> Kernel {
     let k = KernelBuilder::new(name);
     let x = k.buffer("x", DType::F32, &[k.int(i64::from(lanes))], Access::Read);
     let y = k.buffer("y", DType::F32, &[k.int(TASKS)], Access::Write);
     k.phase("main", &[("t", k.int(TASKS))], 1, Subgroup::None, |ix| {
         let factor = k.let_("factor", x.at([k.int(0)]).vec(lanes).load());
         let pairs = packed.then(|| k.let_("pairs", factor.bits(Type::vector(DType::BF16, 2 * lanes))));
-        let sums = k.reg("sum", Type::vector(DType::F32, lanes), &[CHAINS], Some(k.constant(0.0, DType::F32)));
+        let sums = k.reg("sum", Type::vector(DType::F32, lanes), &[count], Some(k.constant(0.0, DType::F32)));
         k.for_("s", k.int(0), k.int(STEPS), 1, false, |_| {
-            k.for_("i", k.int(0), k.int(i64::from(CHAINS)), 1, true, |i| {
+            k.for_("i", k.int(0), k.int(i64::from(count)), 1, true, |i| {
                 let sum = sums.get([i]);
                 sums.set(
                     [i],
@@ -148,7 +149,7 @@ fn chains(name: &str, lanes: u8, packed: bool) -> Kernel {
                 );
             });
         });
-        let total = (1..i64::from(CHAINS)).fold(sums.get([k.int(0)]), |t, i| t + sums.get([k.int(i)]));
+        let total = (1..i64::from(count)).fold(sums.get([k.int(0)]), |t, i| t + sums.get([k.int(i)]));
         y.at([ix[0]]).store(total.hsum());
     });
     k.finish()

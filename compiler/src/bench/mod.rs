@@ -68,7 +68,7 @@ pub struct Step {
     pub seconds: f64,
     /// Tokens a second.
     pub tokens_per_second: f64,
-    /// Bytes of the weights a step reads.
+    /// Bytes of the weights a step is bound to: all rows of a table, and all experts, whichever it reads.
     pub weight_bytes: u64,
     /// Weight bytes a second.
     pub weight_bytes_per_second: f64,
@@ -131,8 +131,11 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
         }
         None => {
             for (i, e) in plan.entries.iter().enumerate() {
-                let largest = e.symbols.iter().map(|s| (s.name.as_str(), s.range.hi)).collect();
-                runs.push(Run::new(i, largest, 1));
+                let largest: BTreeMap<&str, i64> = e.symbols.iter().map(|s| (s.name.as_str(), s.range.hi)).collect();
+                let values: Vec<i64> = e.symbols.iter().map(|s| s.range.hi).collect();
+                let tokens = e.inputs.iter().find(|p| p.name == "tokens");
+                let tokens = tokens.map_or(1, |p| p.shape.iter().map(|d| d.eval(&values).max(0) as u64).product());
+                runs.push(Run::new(i, largest, tokens));
             }
         }
     }

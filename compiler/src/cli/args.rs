@@ -165,6 +165,9 @@ pub struct Convert {
     /// The folder to make.
     #[arg(short, long)]
     pub output: PathBuf,
+    /// Bytes of tensors in one safetensors file, at most, unless one tensor has more.
+    #[arg(long, value_name = "BYTES", default_value_t = mlxc::convert::SHARD_BYTES)]
+    pub shard_bytes: u64,
 }
 
 /// Where to run.

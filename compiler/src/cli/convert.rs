@@ -9,7 +9,7 @@ pub fn run(a: &Convert) -> Outcome {
     let build = a.build.build();
     let progress = Progress::new();
     progress.stage("reading the model");
-    let made = mlxc::convert::convert(&build, &a.output, &mut |done, all| progress.bytes(done, all))?;
+    let made = mlxc::convert::convert(&build, &a.output, a.shard_bytes, &mut |done, all| progress.bytes(done, all))?;
     let elapsed = progress.finish();
     print(&format!(
         "wrote {}: {} tensors, {} in {} file{}, {} layers quantised, in {:.1} s\n",

@@ -30,6 +30,7 @@ mod logic;
 mod movement;
 mod product;
 mod promote;
+mod quantize;
 mod quantized;
 pub mod random;
 mod shape;

@@ -17,6 +17,7 @@ pub(super) fn simplify(c: &mut Canon, op: &Op, x: &[ValueId]) -> Simplified {
         Op::Reverse { axes } => Ok(reverse(c, axes, x[0])),
         Op::Pad { low, high, .. } if low.iter().chain(high).all(|n| *n == 0) => Ok(Some(Step::Value(x[0]))),
         Op::Concat { axis } => concat(c, *axis, x),
+        Op::Gather { axis } => gather(c, *axis, x),
         Op::DynamicSlice { axes, sizes } => Ok(dynamic_slice(c, axes, sizes, x)),
         Op::Reduce { op, axes, keepdims } => Ok(reduce(c, *op, axes, *keepdims, x[0])),
         Op::MatMul { transpose_a, transpose_b } => matmul(c, *transpose_a, *transpose_b, x),
@@ -179,6 +180,22 @@ fn neighbours(c: &Canon, axis: usize, a: ValueId, b: ValueId) -> Option<(Op, Val
         return None;
     }
     Some((Op::Slice { start: start.clone(), stop: stop_b.clone(), step: step.clone() }, x))
+}
+
+/// A gather along an axis that a transpose leaves where it is, and across which it moves nothing, comes before it: a
+/// product then sees the transpose.
+fn gather(c: &mut Canon, axis: u32, x: &[ValueId]) -> Simplified {
+    let Some((Op::Transpose { perm }, inner)) = c.unary_def(x[0]) else { return Ok(None) };
+    let a = axis as usize;
+    if perm[a] != axis || perm[..a].iter().any(|p| *p > axis) {
+        return Ok(None);
+    }
+    // The indices' axes stand in the place of the one gathered; a scalar index leaves none.
+    let added = c.shape(x[1]).len() as u32;
+    let after = perm[a + 1..].iter().map(|p| p + added - 1);
+    let perm: Vec<u32> = perm[..a].iter().copied().chain(axis..axis + added).chain(after).collect();
+    let picked = c.build(Op::Gather { axis }, &[inner, x[1]])?;
+    Ok(Some(Step::Node(Op::Transpose { perm }, vec![picked])))
 }
 
 fn dynamic_slice(c: &Canon, axes: &[u32], sizes: &[Size], x: &[ValueId]) -> Option<Step> {

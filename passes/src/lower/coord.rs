@@ -179,7 +179,8 @@ impl Space {
         if exact && fits {
             return (quotient(&whole), rest);
         }
-        if exact {
+        // Only what is never negative is divided.
+        if exact && r.lo >= 0 {
             let (q, w) = self.opaque(&rest, m);
             return (quotient(&whole).plus(&q, 1), w);
         }

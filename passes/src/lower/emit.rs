@@ -106,6 +106,8 @@ pub struct Emitter<'k, 'f> {
     pub(super) scopes: Vec<HashMap<(ValueId, Vec<Coord>), Val<'k>>>,
     pub(super) lane: AtomId,
     reductions: Vec<(ValueId, Vec<Coord>)>,
+    /// Conditions around what is emitted: coordinates inside hold only where they do.
+    guards: u32,
     /// Atoms of split vector loops and their steps: what further splits can be made of.
     pub(super) columns: Vec<(AtomId, i64)>,
 }
@@ -150,6 +152,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             scopes: vec![HashMap::new()],
             lane,
             reductions: Vec::new(),
+            guards: 0,
             columns: Vec::new(),
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
@@ -165,9 +168,19 @@ impl<'k, 'f> Emitter<'k, 'f> {
         e
     }
 
-    /// Remembers where a reduction was computed.
+    /// Remembers where a reduction was computed, unless that is a place only a condition makes valid.
     pub(crate) fn note_reduction(&mut self, v: ValueId, coords: &[Coord]) {
-        self.reductions.push((v, coords.to_vec()));
+        if self.guards == 0 {
+            self.reductions.push((v, coords.to_vec()));
+        }
+    }
+
+    /// Emits a value inside a condition.
+    pub(super) fn guarded(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
+        self.guards += 1;
+        let value = self.scoped(1.0, |e| e.emit(v, coords));
+        self.guards -= 1;
+        value
     }
 
     /// Reductions computed so far, inner ones first.

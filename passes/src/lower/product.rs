@@ -59,6 +59,7 @@ impl Plan {
 /// The block's products and where the epilogue reads them.
 struct Block<'k> {
     memory: Group<'k>,
+    dtype: DType,
     place: Rc<RefCell<Place>>,
 }
 
@@ -79,6 +80,7 @@ impl<'k> Anchor<'k> for Block<'k> {
         let (row, column) = (e.ix(&place.row), e.ix(&place.column));
         // Group memory holds whole vectors, so a tail may read past its end.
         let value = self.memory.at([row, column]).vec(e.width).load();
+        let value = e.rounded(value, self.dtype);
         Ok(e.k.let_("product", value))
     }
 }
@@ -169,7 +171,7 @@ pub fn build(
             };
             p.compute(e, &depth)?;
             let place = Rc::new(RefCell::new(Place::default()));
-            e.set_anchor(v, Rc::new(Block { memory: p.block, place: place.clone() }));
+            e.set_anchor(v, Rc::new(Block { memory: p.block, dtype: node.types[0].dtype, place: place.clone() }));
             p.finish(e, outputs, &place)
         });
     });

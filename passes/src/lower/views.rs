@@ -175,7 +175,7 @@ impl<'k> Emitter<'k, '_> {
             let mut at = coords.to_vec();
             at[axis] = at[axis].plus(&starts[i], -1);
             self.k.if_(inside, || {
-                let value = self.scoped(1.0, |e| e.emit(*x, &at));
+                let value = self.guarded(*x, &at);
                 match value {
                     Ok(v) => out.set(self.fit(v, zero)),
                     Err(r) => result = Err(r),
@@ -225,7 +225,7 @@ impl<'k> Emitter<'k, '_> {
         let Some(condition) = condition else { return self.emit(x, &at) };
         let out = self.k.var("element", otherwise);
         let mut result = Ok(());
-        self.k.if_(condition, || match self.scoped(1.0, |e| e.emit(x, &at)) {
+        self.k.if_(condition, || match self.guarded(x, &at) {
             Ok(v) => out.set(self.fit(v, otherwise)),
             Err(r) => result = Err(r),
         });

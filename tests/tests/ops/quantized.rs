@@ -6,13 +6,19 @@ use mlxc_tests::suite::{Fill, Suite, c, sizes};
 
 /// Words, scales and biases of a weight `[n, k]`.
 fn weight(s: &mut Suite, scheme: Scheme, n: i64, k: i64, float: DType) -> Vec<ValueId> {
-    let (words, groups) = (scheme.words(k).expect("whole groups"), scheme.groups(k).expect("whole groups"));
-    let mut out = vec![s.weight(DType::U32, &[n, words], Fill::Wide)];
+    weights(s, scheme, &[n], k, float)
+}
+
+/// Words, scales and biases of rows of `k` codes.
+fn weights(s: &mut Suite, scheme: Scheme, lead: &[i64], k: i64, float: DType) -> Vec<ValueId> {
+    let shape = |last: Option<i64>| [lead, &[last.expect("whole groups")]].concat();
+    let (words, groups) = (shape(scheme.words(k)), shape(scheme.groups(k)));
+    let mut out = vec![s.weight(DType::U32, &words, Fill::Wide)];
     if scheme.has_biases() {
-        out.push(s.weight(float, &[n, groups], Fill::Between(0.001, 0.02)));
-        out.push(s.weight(float, &[n, groups], Fill::Between(-0.2, 0.2)));
+        out.push(s.weight(float, &groups, Fill::Between(0.001, 0.02)));
+        out.push(s.weight(float, &groups, Fill::Between(-0.2, 0.2)));
     } else {
-        out.push(s.weight(DType::U8, &[n, groups], Fill::Between(30.0, 127.0)));
+        out.push(s.weight(DType::U8, &groups, Fill::Between(30.0, 127.0)));
     }
     out
 }
@@ -29,7 +35,7 @@ fn product(s: &mut Suite, scheme: Scheme, dtype: DType, rows: Size, n: i64, k: i
 
 /// Every scheme, one row and many, columns that fill no panel.
 #[test]
-fn products_with_every_scheme() {
+pub(super) fn products_with_every_scheme() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut s = Suite::new(&format!("quantized_{dtype}"));
         let rows = s.symbol("S", 0, 40);
@@ -46,7 +52,7 @@ fn products_with_every_scheme() {
 
 /// Rows longer than a packed stretch, rows that end within one, more rows than a task has; scales of another dtype.
 #[test]
-fn long_rows_and_many_rows() {
+pub(super) fn long_rows_and_many_rows() {
     for dtype in [DType::F32, DType::BF16] {
         let mut s = Suite::new(&format!("quantized_long_{dtype}"));
         let rows = s.symbol("S", 1, 140);
@@ -62,7 +68,7 @@ fn long_rows_and_many_rows() {
 
 /// Values, whole, of single rows and along other axes.
 #[test]
-fn values_of_every_scheme() {
+pub(super) fn values_of_every_scheme() {
     for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64] {
         let mut s = Suite::new(&format!("dequantize_{dtype}"));
         let rows = s.symbol("S", 0, 20);
@@ -85,7 +91,7 @@ fn values_of_every_scheme() {
 
 /// Products that the template does not take: another orientation, a factor made at run time, batches.
 #[test]
-fn other_products() {
+pub(super) fn other_products() {
     let mut s = Suite::new("quantized_other");
     let scheme = Scheme::affine(4, 32).expect("a known scheme");
     let rows = s.symbol("S", 1, 9);
@@ -106,7 +112,7 @@ fn other_products() {
 
 /// Rows through matrices chosen by index, dense and quantised.
 #[test]
-fn gathered_matrices() {
+pub(super) fn gathered_matrices() {
     for dtype in [DType::F32, DType::BF16] {
         let mut s = Suite::new(&format!("gathered_{dtype}"));
         let rows = s.symbol("P", 0, 12);
@@ -114,18 +120,27 @@ fn gathered_matrices() {
             let (experts, n, k) = (5, 37, 128);
             let w = match scheme {
                 None => s.weight(dtype, &[experts, n, k], Fill::Small),
-                Some(scheme) => {
+                Some(scheme) if scheme.bits() == 8 => {
                     let flat = weight(&mut s, scheme, experts * n, k, dtype);
                     let values = s.op(Op::Dequantize { scheme, dtype }, &flat);
                     s.op(Op::Reshape { shape: sizes(&[experts, n, k]) }, &[values])
                 }
+                Some(scheme) => {
+                    let parts = weights(&mut s, scheme, &[experts, n], k, dtype);
+                    s.op(Op::Dequantize { scheme, dtype }, &parts)
+                }
             };
             for m in [c(1), rows.clone()] {
-                let at = s.input(DType::I32, std::slice::from_ref(&m), Fill::Between(0.0, 4.0));
+                // Indices count from the end where they are negative.
+                let at = s.input(DType::I32, std::slice::from_ref(&m), Fill::Between(-5.0, 4.0));
                 let picked = s.op(Op::Gather { axis: 0 }, &[w, at]);
                 let x = s.input(dtype, &[m.clone(), c(1), c(k)], Fill::Small);
                 let y = s.op(PRODUCT, &[x, picked]);
                 s.check(format!("{m} rows, {scheme:?}"), y, 8.0);
+                let z = s.input(dtype, &[m.clone(), c(1), c(n)], Fill::Small);
+                let y = s.op(Op::Gated(mlxc_ir::graph::Activation::Silu), &[y, z]);
+                let y = s.op(Op::Reshape { shape: vec![m.clone(), c(n)] }, &[y]);
+                s.check(format!("{m} rows, {scheme:?}, gated"), y, 16.0);
             }
         }
         s.run(&[&[0], &[1], &[11]]);

@@ -1,6 +1,6 @@
 //! docs/src/ops.md says how many differential cases each op has in each dtype. `MLXC_BLESS=1` writes it anew.
 
-use super::{attention, composite, elementwise, empty, indexed, movement, product, reduction, state};
+use super::{attention, composite, elementwise, empty, indexed, movement, product, quantized, reduction, state};
 use mlxc_ir::DType;
 use mlxc_ir::graph::{Op, infer};
 use mlxc_tests::suite::{Recorded, record};
@@ -45,6 +45,11 @@ fn cases() -> Vec<Recorded> {
         composite::norms_and_softmax();
         composite::norms_and_softmax_of_a_symbolic_last_axis();
         composite::rotary_embedding();
+        quantized::products_with_every_scheme();
+        quantized::long_rows_and_many_rows();
+        quantized::values_of_every_scheme();
+        quantized::other_products();
+        quantized::gathered_matrices();
         attention::without_a_state();
         attention::with_an_offset();
         attention::with_masks();

@@ -115,14 +115,15 @@ pub fn build(
 ) -> Lowered<Built> {
     let factor = factor(f, target, anchor)?;
     let parts = parts(f, region, ValueId::of(anchor as usize), outputs)?;
-    let columns = f.nodes[anchor as usize].types[0].shape[1].as_const().expect("a weight's shape is constant");
+    let product = &f.nodes[anchor as usize].types[0].shape;
+    let columns = product[product.len() - 1].as_const().expect("a weight's shape is constant");
     let block = factor.block(target.profile);
     let ragged = parts.len() == 1 && parts[0].segments == [0] && parts[0].columns == columns;
     let fits = |w: i64| parts.iter().all(|p| p.columns % w == 0 && p.segments.iter().all(|s| s % block == 0));
     if !ragged && !fits(block) {
         return Err(Refusal::new("panels", format!("the parts of the product are no multiples of {block} columns")));
     }
-    let one_row = f.nodes[anchor as usize].types[0].shape[0].as_const() == Some(1);
+    let one_row = product[product.len() - 2].as_const() == Some(1);
     let goal = match &factor {
         Factor::Quantized(_) if one_row => quantized::columns_of_a_task(columns, block),
         _ if one_row => 2 * block,
@@ -171,6 +172,8 @@ struct Staged<'k> {
 /// Which rows and columns group memory holds now.
 #[derive(Default)]
 struct Window {
+    /// Coordinates of the batch axes.
+    batch: Vec<Coord>,
     row: Coord,
     local_row: Coord,
     /// First column of the block within its part.
@@ -182,11 +185,12 @@ struct Window {
 impl<'k> Anchor<'k> for Staged<'k> {
     fn read(&self, e: &mut Emitter<'k, '_>, coords: &[Coord]) -> Lowered<Val<'k>> {
         let w = self.value.borrow();
-        if coords[0] != w.row {
+        let n = coords.len();
+        if coords[..n - 2] != w.batch || coords[n - 2] != w.row {
             return Err(Refusal::new("rows", "a row of the product is read by another row"));
         }
         for (i, segment) in w.segments.iter().enumerate() {
-            let local = coords[1].plus(&w.base, -1).offset(-segment);
+            let local = coords[n - 1].plus(&w.base, -1).offset(-segment);
             let r = e.space.range(&local);
             if r.lo < 0 || r.hi >= w.width {
                 continue;
@@ -246,9 +250,10 @@ fn emit_kernel<'k>(
     let node = &f.nodes[anchor as usize];
     let a = node.inputs[0];
     let mut e = Emitter::new(k, f, target, region);
-    let inner = f.ty(a).shape[1].as_const().expect("the inner extent is a weight's");
-    let columns = node.types[0].shape[1].as_const().expect("a weight's shape is constant");
-    let (rows, dtype) = (node.types[0].shape[0].clone(), node.types[0].dtype);
+    let (batch, matrix) = node.types[0].shape.split_at(node.types[0].rank() - 2);
+    let inner = f.ty(a).shape[batch.len() + 1].as_const().expect("the inner extent is a weight's");
+    let columns = matrix[1].as_const().expect("a weight's shape is constant");
+    let (rows, dtype) = (matrix[0].clone(), node.types[0].dtype);
     let s = match factor {
         Factor::Panels { pair, .. } => rows::shape(&e, target.profile, rows, inner, dtype, *pair),
         Factor::Quantized(w) => w.shape(&e, target.profile, rows, inner, dtype),
@@ -257,7 +262,12 @@ fn emit_kernel<'k>(
     let groups: i64 = parts.iter().map(|p| (p.columns + plan.width - 1) / plan.width).sum();
     let most_rows = e.size_max(&s.rows) as i64;
     let row_blocks = (most_rows + rows_block - 1) / rows_block;
-    let (grid_g, grid_q) = (k.int(groups), e.size(&s.rows.ceil_div(rows_block))?);
+    let mut grid = Vec::new();
+    for d in batch {
+        grid.push(("b", e.size(d)?));
+    }
+    grid.extend([("g", k.int(groups)), ("q", e.size(&s.rows.ceil_div(rows_block))?)]);
+    let most_batches: Vec<i64> = batch.iter().map(|d| e.size_max(d) as i64).collect();
     k.knob("mr", s.mr);
     k.knob("columns", plan.width);
     let right = match factor {
@@ -266,19 +276,23 @@ fn emit_kernel<'k>(
     };
     let mut result = Ok(());
     let mut next = plan.clone();
-    k.phase("tiles", &[("g", grid_g), ("q", grid_q)], 1, Subgroup::None, |ix| {
+    k.phase("tiles", &grid, 1, Subgroup::None, |ix| {
+        let (lead, ix) = ix.split_at(batch.len());
         let segments = parts.iter().map(|p| p.segments.len()).max().unwrap_or(1) as i64;
         let staged = k.group("product", compute(s.dtype), &[segments, rows_block, plan.width + s.lanes]);
+        let lead: Vec<Coord> =
+            lead.iter().zip(&most_batches).map(|(i, n)| e.index(*i, Range::new(0, (n - 1).max(0)), 1)).collect();
         let g = e.index(ix[0], Range::new(0, (groups - 1).max(0)), 1);
         let q = e.index(ix[1], Range::new(0, (row_blocks - 1).max(0)), 1);
-        let window = Rc::new(RefCell::new(Window { width: plan.width, ..Window::default() }));
+        let window = Rc::new(RefCell::new(Window { batch: lead.clone(), width: plan.width, ..Window::default() }));
         e.set_anchor(ValueId::of(anchor as usize), Rc::new(Staged { value: window.clone(), memory: staged }));
-        let trips = groups as f64 * row_blocks as f64;
+        let batches: i64 = most_batches.iter().product();
+        let trips = (batches * groups * row_blocks) as f64;
         result = e.scoped(trips, |e| {
-            let work = right.begin(e, a, &s, &q)?;
-            e.work.dot_flops += 2.0 * (most_rows * columns * inner) as f64;
+            let work = right.begin(e, a, &s, &lead, &q)?;
+            e.work.dot_flops += 2.0 * (batches * most_rows * columns * inner) as f64;
             if let Right::Codes(c) = &right {
-                e.work.flops += c.unpacking(row_blocks);
+                e.work.flops += c.unpacking(batches * row_blocks);
             }
             // Parts that follow each other are one stretch of panels, computed before they part ways.
             let mut end = 0;
@@ -342,11 +356,12 @@ impl<'k> Right<'k> {
         e: &mut Emitter<'k, '_>,
         a: ValueId,
         s: &'a Shape,
+        batch: &[Coord],
         q: &'a Coord,
     ) -> Lowered<Started<'a, 'k>> {
         Ok(match self {
             Right::Panels(p) => Started::Panels(p, p.begin(e, a, s, q)?),
-            Right::Codes(c) if s.is_one_row() => Started::Row(c, c.pack_row(e, a, s)?),
+            Right::Codes(c) if s.is_one_row() => Started::Row(c, c.pack_row(e, a, s, batch)?),
             Right::Codes(c) => Started::Rows(c, c.begin_rows(e, a, s, q)?),
         })
     }
@@ -410,7 +425,9 @@ fn epilogue<'k>(
                 let column = base.plus(&c, 1);
                 let body = |e: &mut Emitter<'k, '_>| {
                     for (v, path) in part.outputs.iter().zip(&paths) {
-                        let at = push(e, path, &[row.clone(), column.clone()])?;
+                        let mut start = window.borrow().batch.clone();
+                        start.extend([row.clone(), column.clone()]);
+                        let at = push(e, path, &start)?;
                         debug_assert_eq!(at.len(), domain(f, *v).len());
                         store_all(e, &[*v], &at)?;
                     }

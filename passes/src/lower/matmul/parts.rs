@@ -20,7 +20,7 @@ pub(super) struct Part {
 
 /// Groups outputs by the columns they come from.
 pub(super) fn parts(f: &Function, region: &Region, anchor: ValueId, outputs: &[ValueId]) -> Lowered<Vec<Part>> {
-    let whole = f.ty(anchor).shape[1].as_const().expect("a weight's shape is constant");
+    let whole = f.ty(anchor).shape.last().and_then(Size::as_const).expect("a weight's shape is constant");
     let mut parts: Vec<Part> = Vec::new();
     for v in outputs {
         let spine = spine(f, region, anchor, stored_value(f, *v))?;
@@ -57,8 +57,10 @@ pub(in crate::lower) fn stored_value(f: &Function, v: ValueId) -> ValueId {
 fn column_slice(f: &Function, n: &mlxc_ir::graph::Node, start: &[Size], stop: &[Size]) -> Lowered<(i64, i64)> {
     let x = &f.ty(n.inputs[0]).shape;
     let Op::Slice { step, .. } = &n.op else { unreachable!("called for slices") };
-    let rows_whole = start[0].as_const() == Some(0) && stop[0] == x[0] && step.iter().all(|s| *s == 1);
-    match (rows_whole, start[1].as_const(), stop[1].as_const()) {
+    let n = x.len() - 1;
+    let whole = (0..n).all(|i| start[i].as_const() == Some(0) && stop[i] == x[i]);
+    let rows_whole = whole && step.iter().all(|s| *s == 1);
+    match (rows_whole, start[n].as_const(), stop[n].as_const()) {
         (true, Some(a), Some(b)) => Ok((a, b - a)),
         _ => Err(Refusal::new("slice", "the product is sliced by rows or with steps")),
     }

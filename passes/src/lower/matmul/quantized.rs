@@ -11,14 +11,16 @@ use super::rows::{self, Shape, Sums};
 use super::{is_weight, pair};
 use crate::lower::coord::Coord;
 use crate::lower::dequantize::{decode, field, scale};
-use crate::lower::emit::{Emitter, Lowered};
-use mlxc_ir::graph::{Function, Op, ValueId};
-use mlxc_ir::kernel::{Access, Buf, Group, Ix, KernelBuilder, Type, Val, Var};
+use crate::lower::emit::{Emitter, Lowered, Refusal};
+use mlxc_ir::graph::{Function, Node, Op, ValueId};
+use mlxc_ir::kernel::{Access, Buf, Group, Ix, KernelBuilder, PlaceRef, Type, Val, Var};
 use mlxc_ir::{DType, QuantMode, Range, Scheme, Size, TargetProfile};
 
-/// A quantised weight `[N, K]`.
+/// A quantised weight `[N, K]`, or matrices `[E, N, K]` of which each batch takes the one its index names.
 #[derive(Clone, Debug)]
 pub(super) struct Weight {
+    /// The indices, and the value they pick from.
+    picked: Option<(ValueId, ValueId)>,
     scheme: Scheme,
     pub words: ValueId,
     scales: ValueId,
@@ -29,11 +31,22 @@ pub(super) struct Weight {
 pub(super) fn operand(f: &Function, node: u32) -> Option<Weight> {
     let n = &f.nodes[node as usize];
     let Op::MatMul { transpose_a: false, transpose_b: true } = n.op else { return None };
-    let b = f.node(n.inputs[1]);
+    let product = &n.types[0];
+    let (values, picked) = match f.node(n.inputs[1]) {
+        // Each batch is one row with a matrix of its own.
+        Node { op: Op::Gather { axis: 0 }, inputs, .. }
+            if product.rank() == 3 && product.shape[1].as_const() == Some(1) && f.ty(inputs[1]).rank() == 1 =>
+        {
+            (inputs[0], Some((inputs[1], inputs[0])))
+        }
+        _ if product.rank() == 2 => (n.inputs[1], None),
+        _ => return None,
+    };
+    let b = f.node(values);
     let Op::Dequantize { scheme, .. } = b.op else { return None };
     let weights = b.inputs.iter().all(|v| is_weight(f, *v).is_some());
-    let fits = weights && n.types[0].rank() == 2 && n.types[0].dtype != DType::F64;
-    fits.then(|| Weight { scheme, words: b.inputs[0], scales: b.inputs[1], biases: b.inputs.get(2).copied() })
+    let (words, scales, biases) = (b.inputs[0], b.inputs[1], b.inputs.get(2).copied());
+    (weights && product.dtype != DType::F64).then_some(Weight { picked, scheme, words, scales, biases })
 }
 
 /// Columns of a task of one row: enough that permuting the row is little beside them, and several tasks.
@@ -58,6 +71,7 @@ impl Weight {
 
 /// The weight's memory in a kernel.
 pub(super) struct Codes<'k> {
+    picked: Option<(ValueId, ValueId)>,
     scheme: Scheme,
     words: Buf<'k>,
     scales: Buf<'k>,
@@ -73,6 +87,20 @@ pub(super) struct Row<'k> {
     table: Option<Val<'k>>,
     /// Sums of each group's inputs.
     sums: Option<Group<'k>>,
+    /// The row's place in a batch.
+    batch: Vec<Coord>,
+    /// The matrix it multiplies with, where there are several.
+    matrix: Option<Ix<'k>>,
+}
+
+impl<'k> Row<'k> {
+    /// A place in a buffer of the weight.
+    fn place(&self, b: Buf<'k>, n: Ix<'k>, at: Ix<'k>) -> PlaceRef<'k> {
+        match self.matrix {
+            Some(m) => b.at([m, n, at]),
+            None => b.at([n, at]),
+        }
+    }
 }
 
 /// A block of rows and the group memory of its products.
@@ -97,6 +125,7 @@ impl<'k> Codes<'k> {
             e.buffer(v, &shape, Access::Read)
         };
         Ok(Codes {
+            picked: w.picked,
             scheme: w.scheme,
             words: buffer(w.words)?,
             scales: buffer(w.scales)?,
@@ -145,7 +174,14 @@ impl<'k> Codes<'k> {
     }
 
     /// Permutes the row, and sums its groups.
-    pub fn pack_row(&self, e: &mut Emitter<'k, '_>, a: ValueId, s: &Shape) -> Lowered<Row<'k>> {
+    pub fn pack_row(&self, e: &mut Emitter<'k, '_>, a: ValueId, s: &Shape, batch: &[Coord]) -> Lowered<Row<'k>> {
+        let matrix = match self.picked {
+            Some((indices, values)) => {
+                let at = e.gathered(values, indices, 0, batch)?;
+                Some(e.ix(&at.ok_or_else(|| Refusal::new("lanes", "indices differ from lane to lane"))?))
+            }
+            None => None,
+        };
         let (k, w) = (e.k, s.lanes);
         let (codes, _) = self.block();
         let step = w * codes;
@@ -171,7 +207,7 @@ impl<'k> Codes<'k> {
             let zero = k.constant(0.0, DType::F32).splat(w as u8);
             sums.at([k.int(groups / w * w)]).vec(w as u8).store(zero);
         }
-        let row = Row { x, table, sums };
+        let row = Row { x, table, sums, batch: batch.to_vec(), matrix };
         let per_step = (step / self.group()).max(1);
         let steps_of_group = (self.group() / step).max(1);
         // Groups of whole steps, then those of a last step that is not full.
@@ -225,7 +261,9 @@ impl<'k> Codes<'k> {
         e.each("v", hi, Range::new(0, inputs / w / vectors - 1), 1, false, |e, v| {
             for part in 0..vectors {
                 let at = base.plus(&v, w * vectors).offset(part * w).plus(&e.lane(), 1);
-                let value = e.emit(a, &[Coord::constant(0), at])?;
+                let mut place = row.batch.clone();
+                place.extend([Coord::constant(0), at]);
+                let value = e.emit(a, &place)?;
                 let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
                 let value = k.let_("x_row", if s.dtype == DType::BF16 { value.cast(DType::BF16) } else { value });
                 if row.sums.is_some() {
@@ -270,7 +308,7 @@ impl<'k> Codes<'k> {
             let total = k.var("total", k.constant(0.0, DType::F32).splat(w as u8));
             let chunk = |at: Ix<'k>, count: i64| {
                 let load = |b: Buf<'k>| {
-                    let place = b.at([n, at]);
+                    let place = row.place(b, n, at);
                     if count == w { place.vec(w as u8).load() } else { place.first(w as u8, k.int(count)).load() }
                 };
                 let scales = k.let_("scales", scale(self.scheme, load(self.scales)));
@@ -312,11 +350,11 @@ impl<'k> Codes<'k> {
         let vectors: Vec<Val<'k>> = (0..words)
             .map(|j| {
                 let v = if words == 1 {
-                    let place = self.words.at([n, at * w]);
+                    let place = row.place(self.words, n, at * w);
                     if live == w { place.vec(lanes).load() } else { place.first(lanes, k.int(live)).load() }
                 } else {
                     // Blocks of several words are far apart: one load a lane.
-                    let of = |l: i64| self.words.at([n, (at * w + l.min(live - 1)) * words + j]).load();
+                    let of = |l: i64| row.place(self.words, n, (at * w + l.min(live - 1)) * words + j).load();
                     k.vector(&(0..w).map(of).collect::<Vec<_>>())
                 };
                 k.let_("packed", v)
