@@ -65,6 +65,8 @@ fn demo(root: &Path) -> Result<(), String> {
     let model = "tests/fixtures/kjv-llama";
     let package = "target/demo.mlxc";
     let mlxc = |args: &[&str]| cargo(root, &[&["run", "--quiet", "--package", "mlxc", "--"], args].concat(), &[]);
+    // Cargo may be told to build elsewhere.
+    std::fs::create_dir_all(root.join("target")).map_err(|e| format!("target: {e}"))?;
     println!("xtask: building the compiler; the first time this takes a few minutes");
     cargo(root, &["build", "--package", "mlxc"], &[])?;
     println!("\n== One package from a checkpoint: stages, kernels, memory\n");

@@ -23,7 +23,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
 
 /// Anchors of a text's headings, as GitHub and mdBook make them.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = prose(text).filter_map(|(_, l)| l.starts_with('#').then(|| l.trim_start_matches('#').trim()));
+    let headings = prose(text).filter(|(_, l)| l.starts_with('#')).map(|(_, l)| l.trim_start_matches('#').trim());
     let letters = headings.map(|h| {
         h.to_lowercase()
             .chars()
@@ -61,6 +61,26 @@ fn links_lead_somewhere() {
         check(&chapters().join(name), &text, &mut problems);
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Folders of the repository that a path may begin with.
+const FOLDERS: [&str; 9] =
+    ["ir/src/", "passes/", "codegen/", "runtime/", "compiler/", "tests/", "examples/", "docs/", "xtask/"];
+
+#[test]
+fn named_files_exist() {
+    let mut missing = Vec::new();
+    let contributing = ("CONTRIBUTING.md".to_string(), read(&root().join("CONTRIBUTING.md")));
+    for (name, text) in pages().into_iter().chain([contributing]) {
+        for (line, text) in prose(&text) {
+            let code = text.split('`').skip(1).step_by(2);
+            let paths = code.filter(|c| FOLDERS.iter().any(|f| c.starts_with(f)) && !c.contains([' ', '…', '*']));
+            for path in paths.filter(|p| !root().join(p).exists()) {
+                missing.push(format!("{name}:{line}: {path}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 #[test]
