@@ -497,6 +497,10 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
 
 /// A kernel whose every index is proved to be in range.
 fn proved(built: Built) -> Result<Built, Refusal> {
+    let statements = mlxc_ir::kernel::unrolled_statements(&built.kernel);
+    if statements > mlxc_ir::kernel::STATEMENT_CAP {
+        return Err(Refusal::new("size", format!("the kernel would have {statements} statements")));
+    }
     if built.work.opaque > 0
         && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)
     {

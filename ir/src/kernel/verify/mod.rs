@@ -19,7 +19,7 @@ use prove::{Mark, Prover};
 use std::collections::HashMap;
 
 /// Statements of one phase after unrolling.
-const STATEMENT_CAP: u64 = 4096;
+pub const STATEMENT_CAP: u64 = 4096;
 /// Registers of one `reg`.
 const REGISTER_CAP: u64 = 4096;
 /// Diagnostics reported for one kernel.
@@ -597,6 +597,18 @@ impl<'k> Verifier<'k> {
 }
 
 /// Statements after unrolling.
+/// Statements of a kernel's longest phase with its unrolled loops written out; a kernel may have [`STATEMENT_CAP`].
+pub fn unrolled_statements(kernel: &Kernel) -> u64 {
+    fn longest(k: &Kernel, steps: &[Step]) -> u64 {
+        let of = |s: &Step| match s {
+            Step::Phase(p) => unrolled(k, &p.body),
+            Step::Serial { body, .. } => longest(k, body),
+        };
+        steps.iter().map(of).max().unwrap_or(0)
+    }
+    longest(kernel, &kernel.steps)
+}
+
 fn unrolled(k: &Kernel, block: &Block) -> u64 {
     block.iter().fold(0u64, |sum, stmt| {
         sum.saturating_add(match stmt {
