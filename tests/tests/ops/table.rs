@@ -59,6 +59,7 @@ fn cases() -> Vec<Recorded> {
         empty::folds_of_nothing();
         empty::products();
         empty::updates_of_nothing();
+        empty::scatters_of_nothing();
     })
 }
 
