@@ -197,9 +197,9 @@ impl Weights for Checkpoint {
         let tensor = tensors.tensor(name).map_err(|e| damaged(path, e.to_string()))?;
         let place = Location::new(path.display().to_string(), 0, 0);
         let from = match tensor.dtype() {
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::F32 if ty.dtype.is_float() => DType::F32,
+            safetensors::Dtype::BF16 if ty.dtype.is_float() => DType::BF16,
+            safetensors::Dtype::F16 if ty.dtype.is_float() => DType::F16,
             // Codes and scales of quantised weights are read as they are.
             safetensors::Dtype::U32 if ty.dtype == DType::U32 => DType::U32,
             safetensors::Dtype::U8 if ty.dtype == DType::U8 => DType::U8,
