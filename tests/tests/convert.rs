@@ -108,6 +108,6 @@ fn shards_hold_the_same_weights() {
     let gone = std::fs::read_dir(&target).unwrap_or_else(|e| panic!("{e}")).flatten().map(|f| f.path());
     let gone = gone.into_iter().find(|p| p.to_string_lossy().contains(name)).expect("a third file");
     std::fs::remove_file(&gone).unwrap_or_else(|e| panic!("{e}"));
-    let error = Build::new(&target).trace().err().expect("a file is missing");
+    let error = Build::new(&target).trace().expect_err("a file is missing");
     assert!(error.0[0].to_string().contains(name), "{error}");
 }

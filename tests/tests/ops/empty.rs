@@ -79,7 +79,7 @@ pub(super) fn products() {
 
 /// A scatter of no updates, at every size and at size 0 of a symbol.
 #[test]
-pub(super) fn scatters_of_nothing() {
+fn scatters_of_nothing() {
     let mut s = Suite::new("scatters");
     let n = s.symbol("N", 0, 3);
     for count in [c(0), n] {

@@ -59,7 +59,6 @@ fn cases() -> Vec<Recorded> {
         empty::folds_of_nothing();
         empty::products();
         empty::updates_of_nothing();
-        empty::scatters_of_nothing();
     })
 }
 
