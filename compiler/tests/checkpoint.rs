@@ -157,6 +157,9 @@ fn words_that_are_floats() {
         tensor.1 = shape;
         fails(&model(&c, &t), 922, "model.safetensors", &[&format!("down_proj.{wrong}")]);
     }
+    c["quantization"]["group_size"] = 64.into();
+    fails(&model(&c, &t), 941, ".rs", &["mlp.down_proj", "groups of 64", "rows of 32"]);
+    c["quantization"]["group_size"] = 32.into();
     t.remove("model.layers.0.mlp.down_proj.biases");
     fails(&model(&c, &t), 921, "model.safetensors", &["down_proj.biases"]);
 }
