@@ -17,7 +17,7 @@ pub trait Weights {
     /// Row-major little-endian elements of the dtype asked for.
     ///
     /// # Errors
-    /// `MLXC0921` a weight that is not there, `MLXC0922` one of another shape, `MLXC0923` a damaged file.
+    /// `MLXC0921` a weight that is not there, `MLXC0922` one of another shape or past memory, `MLXC0923` a damaged file.
     fn read(&self, name: &str, ty: &TensorType) -> Result<Cow<'_, [u8]>, Diagnostic>;
 }
 
@@ -63,7 +63,13 @@ impl Weights for RandomWeights {
             (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
         });
         let shape = ty.const_shape().unwrap_or_default();
-        let n = shape.iter().product::<i64>().max(0) as usize;
+        let n = ty.max_bytes(&[]) as usize / ty.dtype.bytes() as usize;
+        let mut out = Vec::new();
+        out.try_reserve_exact(n * ty.dtype.bytes() as usize).map_err(|e| {
+            Diagnostic::new(922, format!("weight `{name}` is too large to be made"))
+                .expected("a weight that fits memory")
+                .found(format!("{}: {e}", ty.display(&[])))
+        })?;
         let fan = shape.last().copied().unwrap_or(1).max(1) as f32;
         let (centre, spread) = if shape.len() == 1 { (1.0, 0.1) } else { (0.0, (3.0 / fan).sqrt()) };
         let mut next = || {
@@ -75,7 +81,6 @@ impl Weights for RandomWeights {
             z ^= z >> 31;
             centre + spread * ((z >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
         };
-        let mut out = Vec::with_capacity(n * ty.dtype.bytes() as usize);
         for _ in 0..n {
             push(&mut out, ty.dtype, next());
         }
@@ -197,9 +202,9 @@ impl Weights for Checkpoint {
         let tensor = tensors.tensor(name).map_err(|e| damaged(path, e.to_string()))?;
         let place = Location::new(path.display().to_string(), 0, 0);
         let from = match tensor.dtype() {
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::BF16 => DType::BF16,
-            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::F32 if ty.dtype.is_float() => DType::F32,
+            safetensors::Dtype::BF16 if ty.dtype.is_float() => DType::BF16,
+            safetensors::Dtype::F16 if ty.dtype.is_float() => DType::F16,
             // Codes and scales of quantised weights are read as they are.
             safetensors::Dtype::U32 if ty.dtype == DType::U32 => DType::U32,
             safetensors::Dtype::U8 if ty.dtype == DType::U8 => DType::U8,
@@ -254,6 +259,14 @@ mod tests {
         assert_ne!(r(1, "a"), r(2, "a"));
         assert_ne!(r(1, "a"), r(1, "b"));
         assert_eq!(r(1, "a").len(), 256);
+    }
+
+    #[test]
+    fn random_weights_past_memory_are_refused() {
+        let ty = TensorType::constant(DType::F32, &[1 << 30, 1 << 30]);
+        let e = RandomWeights { seed: 1 }.read("a", &ty).unwrap_err();
+        assert_eq!(e.id, 922);
+        assert!(e.to_string().contains("`a`"), "{e}");
     }
 
     #[test]

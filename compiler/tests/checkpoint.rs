@@ -135,6 +135,35 @@ fn a_wrong_dtype() {
     fails(&model(&config(), &t), 922, "model.safetensors", &["model.norm.weight", "I64"]);
 }
 
+/// Floats are no codes, however well their shape fits.
+#[test]
+fn words_that_are_floats() {
+    let mut c = config();
+    c["quantization"] = json!({"group_size": 32, "bits": 4});
+    c["intermediate_size"] = 32.into();
+    let mut t = tensors();
+    for name in ["gate_proj", "up_proj"] {
+        t.insert(format!("model.layers.0.mlp.{name}.weight"), (Dtype::F32, vec![32, 16]));
+    }
+    t.insert("model.layers.0.mlp.down_proj.weight".into(), (Dtype::F32, vec![16, 4]));
+    t.insert("model.layers.0.mlp.down_proj.scales".into(), (Dtype::F32, vec![16, 1]));
+    t.insert("model.layers.0.mlp.down_proj.biases".into(), (Dtype::F32, vec![16, 1]));
+    fails(&model(&c, &t), 922, "model.safetensors", &["down_proj.weight", "u32", "F32"]);
+    t.insert("model.layers.0.mlp.down_proj.weight".into(), (Dtype::U32, vec![16, 4]));
+    outcome(&model(&c, &t)).unwrap_or_else(|e| panic!("{e}"));
+    for (wrong, shape) in [("weight", vec![16, 5]), ("scales", vec![16, 2]), ("biases", vec![8, 1])] {
+        let mut t = t.clone();
+        let tensor = t.get_mut(&format!("model.layers.0.mlp.down_proj.{wrong}")).expect("it is there");
+        tensor.1 = shape;
+        fails(&model(&c, &t), 922, "model.safetensors", &[&format!("down_proj.{wrong}")]);
+    }
+    c["quantization"]["group_size"] = 64.into();
+    fails(&model(&c, &t), 941, ".rs", &["mlp.down_proj", "groups of 64", "rows of 32"]);
+    c["quantization"]["group_size"] = 32.into();
+    t.remove("model.layers.0.mlp.down_proj.biases");
+    fails(&model(&c, &t), 921, "model.safetensors", &["down_proj.biases"]);
+}
+
 #[test]
 fn an_unknown_activation() {
     let mut c = config();

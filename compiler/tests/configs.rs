@@ -1,7 +1,8 @@
 //! Configs as published checkpoints write them: all are read, and what they say arrives.
 
-use mlxc::DType;
-use mlxc::models::{Architecture, Config, Decoder, Encoder, Pooling, Scaling};
+use mlxc::models::{Architecture, Config, Decoder, Encoder, EntryOptions, Pooling, Scaling, trace_model};
+use mlxc::{DType, Options, Quantization};
+use serde_json::json;
 
 fn parse(text: &str) -> Config {
     Config::parse(text, "config.json").unwrap_or_else(|e| panic!("{e}"))
@@ -210,4 +211,26 @@ fn a_token_takes_no_more_experts_than_there_are() {
     };
     decoder(&text(8));
     assert_eq!(Config::parse(&text(9), "config.json").expect_err("refused").id, 910);
+}
+
+/// A width past what a task's group memory holds is refused before it is counted in u32.
+#[test]
+fn widths_past_group_memory() {
+    let config = json!({"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+        "num_attention_heads": 1i64 << 31, "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 20});
+    let config = Config::parse(&config.to_string(), "config.json").unwrap_or_else(|e| panic!("{e}"));
+    let options = EntryOptions::new(DType::BF16, 4, 8);
+    let module = trace_model(&config, options, &Quantization::default()).unwrap_or_else(|e| panic!("{e}"));
+    let e = mlxc::compile(&module, &Options::for_host().unwrap_or_else(|e| panic!("{e}"))).err().expect("refused");
+    assert_eq!(e.0[0].id, 320, "{e}");
+    assert!(e.to_string().contains("group memory"), "{e}");
+}
+
+#[test]
+fn heads_too_wide_to_rotate() {
+    let config = json!({"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "head_dim": 1i64 << 31, "vocab_size": 20});
+    let e = Config::parse(&config.to_string(), "config.json").expect_err("refused");
+    assert_eq!(e.id, 910, "{e}");
+    assert!(e.to_string().contains("head_dim"), "{e}");
 }

@@ -154,6 +154,9 @@ fn softmax(b: &mut Chain<'_, '_>, x: ValueId) -> Result<ValueId, Diagnostic> {
     b.cast(y, dtype)
 }
 
+/// Most elements of a table of positions: 2^24 of them with 256 features each.
+const LARGEST_TABLE: i64 = 1 << 32;
+
 /// `x * cos + partner * sin` with the sign of the half, from tables over every position the offset may take.
 fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<ValueId, Diagnostic> {
     let Op::Rope { dims, traditional, base, scale } = &node.op else { unreachable!("called for rope") };
@@ -176,6 +179,12 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
         },
     };
     let positions = last_offset.saturating_add(queries.bounds(&ranges).hi).max(1);
+    let d = ty.shape[rank - 1].as_const().expect("inference wants a constant last axis");
+    if positions.saturating_mul(d) > LARGEST_TABLE {
+        return Err(Diagnostic::new(301, "the table of a rotary embedding is too large")
+            .expected(format!("at most {LARGEST_TABLE} elements"))
+            .found(format!("{positions} positions of {d} features")));
+    }
     let frequencies = match operands.get(2) {
         Some(v) => match &f.node(*v).op {
             Op::Constant(d) => d.bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
@@ -190,7 +199,6 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
             (0..half).map(|i| (1.0 / base.get().powf(2.0 * i as f64 / f64::from(*dims))) as f32).collect::<Vec<f32>>()
         }
     };
-    let d = ty.shape[rank - 1].as_const().expect("inference wants a constant last axis");
     let block = gcd(half, d);
     if d != i64::from(*dims) && !traditional && block >= BLOCK {
         let angle = |p: i64, i: i64| f64::from((p as f64 * scale.get()) as f32 * frequencies[i as usize]);

@@ -12,6 +12,7 @@ use crate::lower::{attention, line, map, matmul, product};
 use groups::Groups;
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::Kernel;
+use mlxc_package::MAX_GROUP_BYTES;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes that become one kernel.
@@ -495,11 +496,15 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
     proved(built)
 }
 
-/// A kernel whose every index is proved to be in range.
+/// A kernel whose group memory can be had and whose every index is proved to be in range.
 fn proved(built: Built) -> Result<Built, Refusal> {
     let statements = mlxc_ir::kernel::unrolled_statements(&built.kernel);
     if statements > mlxc_ir::kernel::STATEMENT_CAP {
         return Err(Refusal::new("size", format!("the kernel would have {statements} statements")));
+    }
+    let bytes = built.kernel.groups.iter().fold(0u64, |n, g| n.saturating_add(g.bytes()));
+    if bytes > MAX_GROUP_BYTES {
+        return Err(Refusal::new("group-memory", format!("a task needs {bytes} bytes of group memory")));
     }
     if built.work.opaque > 0
         && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)

@@ -98,6 +98,12 @@ fn caches_of_prompts_are_written_and_read() {
     };
     refused(&mut load(&package("kjv-llama-4bit")), "another model's cache");
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{e}"));
+    // Tokens of another dtype, in as many bytes.
+    let at = bytes.windows(5).position(|w| w == b"\"U32\"").expect("tokens are u32") + 1;
+    let mut other = bytes.clone();
+    other[at] = b'F';
+    std::fs::write(&path, &other).unwrap_or_else(|e| panic!("{e}"));
+    refused(&mut fresh, "tokens of floats");
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap_or_else(|e| panic!("{e}"));
     refused(&mut fresh, "half a file");
     std::fs::write(&path, b"").unwrap_or_else(|e| panic!("{e}"));

@@ -81,6 +81,10 @@ impl TextModel {
             return Err(refuse("a cache of this very package", "one of another".into()).into());
         }
         let tokens = file.tensor("tokens").map_err(damaged)?;
+        if tokens.dtype() != Dtype::U32 || tokens.shape().len() != 1 {
+            let found = format!("{:?}{:?}", tokens.dtype(), tokens.shape());
+            return Err(refuse("`tokens`, a row of U32", found).into());
+        }
         let tokens: Vec<u32> =
             tokens.data().chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
         if tokens.len() > self.context {

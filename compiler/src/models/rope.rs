@@ -83,12 +83,16 @@ pub(super) fn read(r: &Reader<'_>, head_dim: i64, theta: f64, longest: i64) -> R
     }
 }
 
+/// Most rotated features: each has a frequency, written out where frequencies are scaled.
+const MOST_DIMS: i64 = 1 << 16;
+
 /// Positions without scaling.
 pub(super) fn plain(r: &Reader<'_>, head_dim: i64, theta: f64, share: Option<f64>) -> Result<Rotary, Diagnostic> {
     let dims = (head_dim as f64 * share.unwrap_or(1.0)) as i64;
-    if dims < 2 || dims % 2 != 0 || dims > head_dim {
+    if dims < 2 || dims % 2 != 0 || dims > head_dim.min(MOST_DIMS) {
         let key = if share.is_some() { "partial_rotary_factor" } else { "head_dim" };
-        return Err(r.refuse(key, "an even number of rotated features, at most a head's"));
+        let expected = format!("an even number of rotated features, at most a head's and at most {MOST_DIMS}");
+        return Err(r.refuse(key, &expected));
     }
     Ok(Rotary { dims, theta, scaling: Scaling::Default })
 }

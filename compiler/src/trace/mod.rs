@@ -169,7 +169,11 @@ impl Inner {
 
     pub(crate) fn error(&self, d: Diagnostic, at: &Location) {
         let d = if d.at.is_none() { d.at(at.clone()) } else { d };
-        self.shared.borrow_mut().errors.push(d);
+        // Entries that share a layer make its mistake once each.
+        let errors = &mut self.shared.borrow_mut().errors;
+        if !errors.contains(&d) {
+            errors.push(d);
+        }
     }
 
     pub(crate) fn ty(&self, v: ValueId) -> TensorType {
@@ -324,10 +328,22 @@ impl Context {
     }
 
     /// How the weight of the layer `prefix` with rows of `inputs` is quantised, and the dtype of its scales where it was
-    /// quantised before; `None` for a dense weight.
+    /// quantised before; `None` for a dense weight. A layer whose rows are no whole groups of the scheme a config names is an
+    /// error, `MLXC0941`.
+    #[track_caller]
     pub(crate) fn quantized(&self, prefix: &str, inputs: i64) -> Option<(Scheme, Option<DType>)> {
-        let shared = self.inner.shared.borrow();
-        shared.quantization.scheme(prefix, inputs).map(|s| (s, shared.quantization.scale_dtype()))
+        let (scheme, scales) = {
+            let shared = self.inner.shared.borrow();
+            (shared.quantization.scheme(prefix, inputs)?, shared.quantization.scale_dtype())
+        };
+        if scheme.groups(inputs).is_none() {
+            let d = Diagnostic::new(941, format!("`{prefix}` cannot be quantised as the model's config says"))
+                .expected(format!("rows of whole groups of {}", scheme.group()))
+                .found(format!("rows of {inputs}"));
+            self.inner.error(d, &here());
+            return None;
+        }
+        Some((scheme, scales))
     }
 
     /// True if key-value states are to be kept in 8-bit codes.

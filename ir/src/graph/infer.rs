@@ -319,8 +319,12 @@ impl Infer<'_> {
         if low.len() != x.rank() || high.len() != x.rank() || low.iter().chain(high).any(|n| *n < 0) {
             return Err(self.attribute("one width of at least 0 an axis", format!("{low:?}, {high:?}")));
         }
-        let shape =
-            x.shape.iter().zip(low.iter().zip(high)).map(|(d, (l, h))| d.clone() + Size::constant(l + h)).collect();
+        let shape = x
+            .shape
+            .iter()
+            .zip(low.iter().zip(high))
+            .map(|(d, (l, h))| d.clone() + Size::constant(l.saturating_add(*h)))
+            .collect();
         Ok(TensorType { dtype: x.dtype, shape })
     }
 
@@ -502,7 +506,7 @@ impl Infer<'_> {
         }
         let lead = words.rank() - 1;
         let expected = format!("rows of whole groups of {} codes", scheme.group());
-        let k = words.shape[lead].as_const().map(|w| w * 32 / i64::from(scheme.bits()));
+        let k = words.shape[lead].as_const().and_then(|w| Some(w.checked_mul(32)? / i64::from(scheme.bits())));
         let groups = scales.shape.last().and_then(Size::as_const);
         let fits = scales.rank() == words.rank() && scales.shape[..lead] == words.shape[..lead];
         match k.filter(|k| fits && scheme.words(*k) == words.shape[lead].as_const() && scheme.groups(*k) == groups) {

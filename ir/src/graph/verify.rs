@@ -4,15 +4,16 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::infer::infer;
 use crate::graph::op::Op;
 use crate::graph::types::{Function, Module, Role, SymbolKind, TensorType, ValueId};
-use mlxc_package::DType;
+use mlxc_package::{DType, MAX_BYTES};
 
 /// Checks a whole module.
 ///
 /// # Errors
 /// Every problem found. `MLXC0210` names and numbers that do not exist, `MLXC0211` an operand used before it is made,
 /// `MLXC0212` a type that differs from the inferred one, `MLXC0213` an old version of a state read after its update,
-/// `MLXC0214` a parameter that does not match its weight, state or symbol, `MLXC0215` calls that recurse,
-/// `MLXC0216` a call between functions of different symbols, or what [`infer`](crate::graph::infer) says.
+/// `MLXC0214` a parameter that does not match its weight, state or symbol, `MLXC0215` calls that recurse, `MLXC0216` a call
+/// between functions of different symbols, `MLXC0217` a value of more than [`MAX_BYTES`], or what
+/// [`infer`](crate::graph::infer) says.
 pub fn verify(module: &Module) -> Result<(), Vec<Diagnostic>> {
     let mut errors = Vec::new();
     for (i, f) in module.functions.iter().enumerate() {
@@ -66,6 +67,16 @@ fn verify_function(module: &Module, index: usize, f: &Function, errors: &mut Vec
                 }
             },
         };
+        // Later stages count elements in i64.
+        if let Some(ty) = want.iter().find(|t| t.max_bytes(&f.symbols) > MAX_BYTES) {
+            let name = f.value_name(ValueId::of(i));
+            errors.push(place(
+                Diagnostic::new(217, format!("`{name}` is too large"))
+                    .expected(format!("at most {MAX_BYTES} bytes"))
+                    .found(ty.display(&f.symbols).to_string()),
+            ));
+            continue;
+        }
         if want != node.types.as_slice() {
             let show =
                 |t: &[TensorType]| t.iter().map(|t| t.display(&f.symbols).to_string()).collect::<Vec<_>>().join(", ");

@@ -14,10 +14,19 @@ pub(super) fn simplify(c: &Canon, op: &Op, inputs: &[mlxc_ir::graph::ValueId]) -
         return Ok(None);
     }
     let types: Vec<&TensorType> = inputs.iter().map(|v| c.ty(*v)).collect();
+    let update = match op {
+        Op::SliceUpdate { .. } | Op::Scatter { .. } => Some(1),
+        Op::ScatterAlong { .. } => Some(2),
+        _ => None,
+    };
+    if let Some(i) = update
+        && types[i].shape.iter().any(is_zero)
+    {
+        // What would be updated stays as it is.
+        return Ok(Some(Step::Value(inputs[0])));
+    }
     if let Op::SliceUpdate { .. } = op {
-        // The state it updates stays as it is.
-        let nothing = types[1].shape.iter().any(is_zero);
-        return Ok(nothing.then(|| Step::Value(inputs[0])));
+        return Ok(None);
     }
     let ty = infer(op, &types, &c.to.function().symbols)?.swap_remove(0);
     let full = |value: i64| {

@@ -28,7 +28,7 @@ pub mod size;
 mod writer;
 
 pub use archive::MEMBER_ALIGNMENT;
-pub use check::{BUFFER_ALIGNMENT, check_plan};
+pub use check::{BUFFER_ALIGNMENT, MAX_BYTES, MAX_GROUP_BYTES, check_plan};
 pub use dtype::DType;
 pub use error::PackageError;
 pub use layout::Layout;

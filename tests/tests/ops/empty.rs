@@ -1,7 +1,7 @@
 //! Constant extents of 0: what has no elements, and folds of nothing.
 
 use mlxc_ir::DType;
-use mlxc_ir::graph::{Activation, Literal, Op, ReduceOp, UnaryOp};
+use mlxc_ir::graph::{Activation, Literal, Op, ReduceOp, ScatterOp, UnaryOp};
 use mlxc_tests::suite::{Fill, Suite, c, sizes};
 
 #[test]
@@ -75,6 +75,25 @@ pub(super) fn products() {
         }
     }
     s.run(&[&[]]);
+}
+
+/// A scatter of no updates, at every size and at size 0 of a symbol.
+#[test]
+fn scatters_of_nothing() {
+    let mut s = Suite::new("scatters");
+    let n = s.symbol("N", 0, 3);
+    for count in [c(0), n] {
+        let x = s.input(DType::F32, &sizes(&[4, 6]), Fill::Small);
+        let i = s.input(DType::I32, std::slice::from_ref(&count), Fill::Between(-4.0, 3.0));
+        let u = s.input(DType::F32, &[count.clone(), c(6)], Fill::Small);
+        let y = s.op(Op::Scatter { axes: vec![0], reduce: ScatterOp::Add }, &[x, u, i]);
+        s.check(format!("{count} rows"), y, 1.0);
+        let i = s.input(DType::I32, &[c(4), count.clone()], Fill::Between(-6.0, 5.0));
+        let u = s.input(DType::F32, &[c(4), count.clone()], Fill::Small);
+        let y = s.op(Op::ScatterAlong { axis: 1, reduce: ScatterOp::Max }, &[x, i, u]);
+        s.check(format!("{count} along"), y, 1.0);
+    }
+    s.run(&[&[0], &[3]]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What cannot be compiled is refused with an id and the user's op.
 
-use mlxc_ir::DType;
-use mlxc_ir::graph::{ArgOp, Op, ReduceOp, ScanOp, ScatterOp};
+use mlxc_ir::graph::{ArgOp, Literal, Op, ReduceOp, ScanOp, ScatterOp, UnaryOp};
+use mlxc_ir::{DType, Scheme};
 use mlxc_tests::suite::{Fill, Suite, c};
 
 /// Clamped indices need an element, and extremes need one to start from.
@@ -61,4 +61,34 @@ fn indices_and_windows_that_do_not_fit() {
         let e = s.try_op(op, &inputs).expect_err("it does not fit");
         assert_eq!(e.id, id, "{e}");
     }
+}
+
+/// Sizes past every limit are refused before anything counts with them.
+#[test]
+fn too_large() {
+    let mut s = Suite::new("large");
+    let x = s.input(DType::F32, &[c(4), c(6)], Fill::Small);
+    let pad = Op::Pad { low: vec![i64::MAX, 0], high: vec![i64::MAX, 0], value: Literal::float(0.0) };
+    let y = s.op(pad, &[x]);
+    s.check("padded", y, 0.0);
+    s.refused(217, "too large");
+    let mut s = Suite::new("large_words");
+    let scheme = Scheme::affine(4, 64).expect("a known scheme");
+    let words = s.input(DType::U32, &[c(i64::MAX)], Fill::Small);
+    let scales = s.input(DType::F32, &[c(2)], Fill::Small);
+    let e = s.try_op(Op::Dequantize { scheme, dtype: DType::F32 }, &[words, scales, scales]).expect_err("too many");
+    assert_eq!(e.id, 112, "{e}");
+    let mut s = Suite::new("large_input");
+    let x = s.input(DType::F32, &[c(i64::MAX), c(i64::MAX)], Fill::Small);
+    let y = s.op(Op::Unary(UnaryOp::Negative), &[x]);
+    s.check("negated", y, 0.0);
+    s.refused(217, "x0");
+    // Every position an offset may take has a row of a table.
+    let mut s = Suite::new("large_table");
+    let x = s.input(DType::F32, &[c(1), c(4), c(16)], Fill::Small);
+    let (position, _) = s.scalar("position", 0, i64::from(i32::MAX));
+    let rope = Op::Rope { dims: 16, traditional: false, base: 1e4.into(), scale: 1.0.into() };
+    let y = s.op(rope, &[x, position]);
+    s.check("turned", y, 0.0);
+    s.refused(301, "table");
 }

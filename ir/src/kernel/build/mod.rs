@@ -197,7 +197,8 @@ impl KernelBuilder {
         assert!(!inner.blocks.is_empty(), "group arrays belong to a phase");
         // Visible in the whole phase, so its name is kept from every block of it.
         let name = inner.unique_at(1, name);
-        let shape = shape.iter().map(|d| u32::try_from(*d).expect("a group array's extent fits u32")).collect();
+        // An extent past u32 is refused with the size of the array.
+        let shape = shape.iter().map(|d| u32::try_from(*d).unwrap_or(u32::MAX)).collect();
         inner.kernel.groups.push(GroupArray { name, dtype, atomic, shape });
         let id = GroupId::new(inner.kernel.groups.len() - 1);
         inner.groups.push(id);

@@ -12,7 +12,7 @@ use crate::{DType, Layout, PackageError, Range, Size};
 use std::collections::HashSet;
 
 /// Largest number of bytes of one tensor, of the arena, or of all states: 64 TiB.
-pub(crate) const MAX_BYTES: u64 = 1 << 46;
+pub const MAX_BYTES: u64 = 1 << 46;
 /// Largest number of entries of any list.
 pub(crate) const MAX_ITEMS: usize = 1 << 20;
 /// Largest number of buffers and of scalars of a kernel.
@@ -20,7 +20,7 @@ pub(crate) const MAX_RECORD: usize = 4096;
 /// Largest number of axes of a shape or grid.
 pub(crate) const MAX_AXES: usize = 255;
 /// Largest group memory of a worker.
-pub(crate) const MAX_GROUP_BYTES: u64 = 1 << 30;
+pub const MAX_GROUP_BYTES: u64 = 1 << 30;
 /// Deepest nesting of a size.
 pub(crate) const MAX_DEPTH: u32 = 16;
 /// Alignment of buffers, and what their sizes are rounded up to.
