@@ -298,5 +298,5 @@ fn two_kernels_of_one_name_are_refused() {
     let twice = [legal(&kernel(SILU), "x86-64-v3"), legal(&kernel(SILU), "x86-64-v3")];
     assert_eq!(compile(&twice, &profile, &Options::default()).map_err(|d| d.id), Err(806));
     let other = profiles::by_name("x86-64-v2").unwrap();
-    assert_eq!(compile(&twice[..1], &other, &Options::default()).map_err(|d| d.id), Err(802));
+    assert_eq!(compile(&twice[..1], &other, &Options::default()).map_err(|d| d.id), Err(807));
 }

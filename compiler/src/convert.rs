@@ -33,7 +33,7 @@ pub struct Converted {
 /// `shard` bytes of tensors ([`SHARD_BYTES`]) unless one tensor has more. `done` is told the bytes written so far and in all.
 ///
 /// # Errors
-/// `MLXC0947` a model that is no folder, or a target that exists, `MLXC0948` a file that cannot be written, or what tracing
+/// `MLXC0947` a model that is no folder, `MLXC0952` a target that exists, `MLXC0948` a file that cannot be written, or what tracing
 /// and the weights say. Then there is no target folder.
 pub fn convert(build: &Build, target: &Path, shard: u64, done: &mut dyn FnMut(u64, u64)) -> Result<Converted, Errors> {
     let place = |path: &Path| Location::new(path.display().to_string(), 0, 0);
@@ -44,7 +44,7 @@ pub fn convert(build: &Build, target: &Path, shard: u64, done: &mut dyn FnMut(u6
             .into());
     }
     if target.exists() {
-        return Err(Diagnostic::new(947, "the target exists already")
+        return Err(Diagnostic::new(952, "the target exists already")
             .at(place(target))
             .expected("a new folder")
             .into());

@@ -159,7 +159,7 @@ impl Build {
         }
         if self.model.extension().is_some_and(|e| e == "graph") {
             let text = read(&self.model)?;
-            return Ok(mlxc_ir::graph::text::parse(&text, &self.model.display().to_string())?);
+            return Ok(mlxc_ir::graph::text::parse_source(&text, &self.model.display().to_string())?);
         }
         let found = if self.model.exists() { "another kind of file" } else { "nothing" };
         Err(Diagnostic::new(903, "the model cannot be opened")

@@ -1,4 +1,4 @@
-//! docs/cli.md is what the command itself says. `MLXC_BLESS=1` writes it anew.
+//! docs/src/cli.md is what the command itself says. `MLXC_BLESS=1` writes it anew.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -48,13 +48,13 @@ fn reference() -> String {
 
 #[test]
 fn the_reference_is_up_to_date() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src/cli.md");
     let made = reference();
     if std::env::var_os("MLXC_BLESS").is_some() {
         std::fs::write(&path, &made).expect("the reference is written");
     }
-    let kept = std::fs::read_to_string(&path).expect("docs/cli.md is in the repository");
-    assert!(kept == made, "docs/cli.md is old: run `MLXC_BLESS=1 cargo test -p mlxc --test reference`");
+    let kept = std::fs::read_to_string(&path).expect("docs/src/cli.md is in the repository");
+    assert!(kept == made, "docs/src/cli.md is old: run `MLXC_BLESS=1 cargo test -p mlxc --test reference`");
     for command in COMMANDS {
         assert!(help(&[]).contains(command));
     }

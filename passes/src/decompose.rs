@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Replaces every norm, softmax and rotary embedding by primitives.
 ///
 /// # Errors
-/// `MLXC0301` for a composite whose extents are not known.
+/// `MLXC0301` for a rotary embedding whose offset has no bounds, `MLXC0302` for one whose frequencies are not constant.
 pub fn decompose(f: &Function) -> Result<Function, Diagnostic> {
     let out = Rewriter::new(f).run(|r, _, node| {
         let x = |r: &Rewriter<'_>, i: usize| r.map(node.inputs[i]);
@@ -189,7 +189,7 @@ fn rope(b: &mut Chain<'_, '_>, node: &Node, operands: &[ValueId]) -> Result<Valu
         Some(v) => match &f.node(*v).op {
             Op::Constant(d) => d.bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
             _ => {
-                return Err(Diagnostic::new(301, "the frequencies of a rotary embedding are not constant")
+                return Err(Diagnostic::new(302, "the frequencies of a rotary embedding are not constant")
                     .expected("a constant f32 tensor")
                     .found(f.value_name(*v)));
             }

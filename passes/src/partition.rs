@@ -502,6 +502,10 @@ fn proved(built: Built) -> Result<Built, Refusal> {
     if bytes > MAX_GROUP_BYTES {
         return Err(Refusal::new("group-memory", format!("a task needs {bytes} bytes of group memory")));
     }
+    let statements = mlxc_ir::kernel::unrolled_statements(&built.kernel);
+    if statements > mlxc_ir::kernel::STATEMENT_CAP {
+        return Err(Refusal::new("size", format!("the kernel would have {statements} statements")));
+    }
     if built.work.opaque > 0
         && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)
     {

@@ -47,7 +47,7 @@ pub struct Options {
 /// Lowers and plans a module whose composites are decomposed and whose weights are joined.
 ///
 /// # Errors
-/// `MLXC0320` an op without a kernel, `MLXC0321` a result that cannot be bound, or what layouts say.
+/// `MLXC0320` an op without a kernel, `MLXC0321` a result that cannot be bound, `MLXC0322` an entry with a block parameter, or what layouts say.
 pub fn schedule(
     module: &Module,
     sources: &[Source],
@@ -270,7 +270,7 @@ impl Scheduler<'_> {
                 }
                 Role::Scalar(_) => {}
                 Role::Block => {
-                    return Err(Diagnostic::new(321, format!("entry `{}` has a block parameter", f.name)));
+                    return Err(Diagnostic::new(322, format!("entry `{}` has a block parameter", f.name)));
                 }
             }
             if matches!(p.role, Role::Input | Role::Scalar(_)) {

@@ -13,6 +13,7 @@ use std::process::{Command, ExitCode};
 const HELP: &str = "\
 cargo xtask demo     set up, compile the small Llama of the fixtures, show it, and let it write
 cargo xtask test     set up and run every check: format, lints, tests, doc tests, tidy
+cargo xtask book     build the book of docs/ into target/book
 cargo xtask tidy     crate edges, file sizes, forbidden words
 cargo xtask setup    install what is missing
 cargo xtask bless    accept changed snapshots";
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "demo" => setup::run().and_then(|()| demo(&root)),
         "test" => setup::run().and_then(|()| test(&root)),
+        "book" => book(&root),
         "tidy" => tidy::run(&root),
         "setup" => setup::run(),
         "bless" => cargo(&root, &["test", "--workspace", "--quiet"], &[("INSTA_UPDATE", "always")]),
@@ -63,6 +65,8 @@ fn demo(root: &Path) -> Result<(), String> {
     let model = "tests/fixtures/kjv-llama";
     let package = "target/demo.mlxc";
     let mlxc = |args: &[&str]| cargo(root, &[&["run", "--quiet", "--package", "mlxc", "--"], args].concat(), &[]);
+    // Cargo may be told to build elsewhere.
+    std::fs::create_dir_all(root.join("target")).map_err(|e| format!("target: {e}"))?;
     println!("xtask: building the compiler; the first time this takes a few minutes");
     cargo(root, &["build", "--package", "mlxc"], &[])?;
     println!("\n== One package from a checkpoint: stages, kernels, memory\n");
@@ -72,6 +76,20 @@ fn demo(root: &Path) -> Result<(), String> {
     mlxc(&["explain", package, "--memory"])?;
     println!("\n== The model writes\n");
     mlxc(&["generate", package, "--prompt", "In the beginning God created", "--max-tokens", "64"])
+}
+
+fn book(root: &Path) -> Result<(), String> {
+    let target = root.join("target/book");
+    println!("xtask: mdbook build docs");
+    let status = Command::new("mdbook").args(["build", "docs", "--dest-dir"]).arg(&target).current_dir(root).status();
+    match status {
+        Ok(s) if s.success() => {
+            println!("xtask: wrote {}", target.join("index.html").display());
+            Ok(())
+        }
+        Ok(_) => Err("`mdbook build docs` failed".into()),
+        Err(_) => Err("`mdbook` is missing: run `cargo install mdbook --locked`".into()),
+    }
 }
 
 fn test(root: &Path) -> Result<(), String> {

@@ -87,8 +87,8 @@ const CHUNK: usize = 4;
 /// Compiles kernels for the profile they are legal for.
 ///
 /// # Errors
-/// 0801 without LLVM, 0802 if LLVM lacks the target or a kernel is legal for another one, 0803 if code needs a
-/// linker, 0804 and 0805 if LLVM rejects it, 0806 if two phases have one symbol.
+/// 0801 without LLVM, 0802 if LLVM lacks the target, 0803 if code needs a linker, 0804 and 0805 if LLVM rejects it,
+/// 0806 if two phases have one symbol, 0807 if a kernel is legal for another target.
 #[cfg(have_llvm)]
 pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) -> Result<CpuCode, Diagnostic> {
     use std::sync::Mutex;
@@ -98,7 +98,7 @@ pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) ->
     let target = target_of(profile)?;
     for legal in kernels {
         if legal.target() != target {
-            return Err(Diagnostic::new(802, format!("kernel `{}` is legal for another target", legal.kernel().name))
+            return Err(Diagnostic::new(807, format!("kernel `{}` is legal for another target", legal.kernel().name))
                 .expected(target.profile)
                 .found(legal.target().profile));
         }

@@ -14,7 +14,7 @@ pub fn run(a: &Embed) -> Outcome {
         texts.extend(file.lines().filter(|l| !l.trim().is_empty()).map(String::from));
     }
     if texts.is_empty() {
-        return Err(Diagnostic::new(918, "there is no text to embed").expected("--text or lines in --input").into());
+        return Err(Diagnostic::new(951, "there is no text to embed").expected("--text or lines in --input").into());
     }
     let progress = Progress::new();
     let package = a.build.build().package(&mut |s| progress.stage(s))?;

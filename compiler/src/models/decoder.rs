@@ -278,10 +278,10 @@ enum FeedForward {
 }
 
 impl FeedForward {
-    fn forward(&self, cx: &Context, x: &Array) -> Array {
+    fn forward(&self, x: &Array) -> Array {
         match self {
             FeedForward::Dense(mlp) => mlp.forward(x),
-            FeedForward::Mixture(moe) => moe.forward(cx, x),
+            FeedForward::Mixture(moe) => moe.forward(x),
         }
     }
 }
@@ -327,12 +327,12 @@ impl Layer {
         match &self.feedforward {
             None => {
                 let residual = (x + &y).named("residual");
-                let y = self.mlp.forward(cx, &self.post_attention_layernorm.forward(&residual));
+                let y = self.mlp.forward(&self.post_attention_layernorm.forward(&residual));
                 (&residual + &y).named("hidden")
             }
             Some((before, after)) => {
                 let residual = (x + &self.post_attention_layernorm.forward(&y)).named("residual");
-                let y = self.mlp.forward(cx, &before.forward(&residual));
+                let y = self.mlp.forward(&before.forward(&residual));
                 (&residual + &after.forward(&y)).named("hidden")
             }
         }

@@ -51,10 +51,10 @@ impl SparseMoe {
 
     /// `[S, hidden]` to the same shape.
     #[track_caller]
-    pub fn forward(&self, cx: &Context, x: &Array) -> Array {
+    pub fn forward(&self, x: &Array) -> Array {
         let c = &self.config;
         let (s, k) = (x.dim(0), c.top_k);
-        let (weights, experts) = self.route(cx, x);
+        let (weights, experts) = self.route(x);
         // A row for each pair of token and expert.
         let pairs = &s * k;
         let rows = x.expand_dims(1).broadcast_to((&s, k, c.hidden)).reshape((&pairs, c.hidden));
@@ -67,21 +67,12 @@ impl SparseMoe {
     }
 
     /// Weights f32 and numbers of each token's experts, the largest first, both `[S, top_k]`.
-    fn route(&self, cx: &Context, x: &Array) -> (Array, Array) {
+    fn route(&self, x: &Array) -> (Array, Array) {
         let c = &self.config;
         let scores = self.gate.forward(x).astype(DType::F32).softmax().named("router");
-        let number = cx.arange(c.experts, DType::U32);
-        let mut left = scores;
-        let (mut weights, mut experts) = (Vec::new(), Vec::new());
-        for _ in 0..c.top_k {
-            let best = left.argmax(-1, true);
-            weights.push(left.max(-1, true));
-            // Scores are at least 0: what was taken is not taken again.
-            left = number.equal(&best).choose(-1.0, &left);
-            experts.push(best);
-        }
-        let join = |parts: &[Array]| Array::concatenate(&parts.iter().collect::<Vec<_>>(), -1);
-        let (weights, experts) = (join(&weights), join(&experts));
+        // The sort is stable: of equal scores the first expert comes first.
+        let experts = scores.negative().argsort(-1).slice(-1, 0, c.top_k);
+        let weights = scores.take_along_axis(&experts, -1);
         let weights = if c.normalize { &weights / weights.sum(-1, true) } else { weights };
         (weights.named("shares"), experts.named("experts"))
     }

@@ -1,6 +1,6 @@
 //! Random numbers from explicit keys, bit for bit MLX's where bits decide.
 //!
-//! A key is a value of type u32[2]. Every function is a pure one of its key; [`split`] makes new keys of one.
+//! A key is a value of type `u32[2]`. Every function is a pure one of its key; [`split`] makes new keys of one.
 
 use super::array::{Array, Operand};
 use super::shape::{Dim, IntoShape};
@@ -44,7 +44,7 @@ fn bits_of(key: &Array, shape: Vec<Size>, width: u32, at: &Location) -> Array {
 /// Random integers of 1, 2 or 4 bytes (u8, u16, u32): MLX's `random.bits`, the same bits.
 ///
 /// # Errors
-/// `MLXC0145` for a key that is not u32[2], `MLXC0113` for another width.
+/// `MLXC0145` for a key that is not `u32[2]`, `MLXC0113` for another width.
 #[track_caller]
 pub fn bits(key: &Array, shape: impl IntoShape, width: u32) -> Array {
     bits_of(key, sizes(shape), width, &here())

@@ -1,7 +1,7 @@
 //! Canonical form: equal values computed once, constants folded, identities applied, dead nodes dropped.
 //!
 //! Only rewrites that keep every bit of a finite result are made here (signed zeros included); whatever trades
-//! rounding belongs to equality saturation. Nodes are visited once in order and built through [`Canon::build`], which
+//! rounding belongs to equality saturation. Nodes are visited once in order and built through `Canon::build`, which
 //! simplifies, sorts commutative operands and then looks for an equal node. No rewrite looks through a node that
 //! reads a replaced version of a state, so reads never move past the update that follows them.
 

@@ -2,7 +2,7 @@
 //!
 //! A template builds the kernel of one region: [`map`] for everything without an anchor, [`matmul`] around a product
 //! with a weight, [`attention`] around an attention, [`product`] around a product
-//! of two computed factors, [`line`] around a scan, a sort or a scatter. The
+//! of two computed factors, [`mod@line`] around a scan, a sort or a scatter. The
 //! [`Emitter`](emit::Emitter) computes fused nodes at whatever coordinates a template asks for, so that one region
 //! fuses into every template. Whether a region can be one kernel is answered by building it.
 

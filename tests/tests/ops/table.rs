@@ -1,4 +1,4 @@
-//! docs/ops.md says how many differential cases each op has in each dtype. `MLXC_BLESS=1` writes it anew.
+//! docs/src/ops.md says how many differential cases each op has in each dtype. `MLXC_BLESS=1` writes it anew.
 
 use super::{attention, composite, elementwise, empty, indexed, movement, product, quantized, reduction, state};
 use mlxc_ir::DType;
@@ -172,12 +172,12 @@ fn table() -> (String, Vec<String>) {
 
 #[test]
 fn the_table_is_up_to_date() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/ops.md");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src/ops.md");
     let (made, open) = table();
     if std::env::var_os("MLXC_BLESS").is_some() {
         std::fs::write(&path, &made).expect("the table is written");
     }
     assert!(open.is_empty(), "no case and no reason: {}", open.join(", "));
-    let kept = std::fs::read_to_string(&path).expect("docs/ops.md is in the repository");
-    assert!(kept == made, "docs/ops.md is old: run `MLXC_BLESS=1 cargo test -p mlxc-tests --test ops table`");
+    let kept = std::fs::read_to_string(&path).expect("docs/src/ops.md is in the repository");
+    assert!(kept == made, "docs/src/ops.md is old: run `MLXC_BLESS=1 cargo test -p mlxc-tests --test ops table`");
 }

@@ -21,7 +21,7 @@ mod lex;
 mod parse;
 mod print;
 
-pub use parse::parse;
+pub use parse::{parse, parse_source};
 pub use print::print;
 
 #[cfg(test)]
@@ -83,6 +83,17 @@ mod tests {
         b.update(3, out[1]);
         m.functions.push(b.finish());
         assert_eq!(parse(&print(&m), "t").unwrap(), m);
+    }
+
+    #[test]
+    fn values_of_a_source_are_at_their_lines() {
+        let text = "entry \"f\" {\n  param \"x\": f32[2] input\n  %0 = param {index: 0} (): f32[2]\n  \
+                    %1 = exp (%0): f32[3] @ \"model.rs\":7:1\n  %2 = exp (%0): f32[3]\n}\n";
+        let m = parse_source(text, "f.graph").unwrap();
+        let places: Vec<String> =
+            verify::verify(&m).unwrap_err().iter().map(|d| d.at.as_ref().unwrap().to_string()).collect();
+        assert_eq!(places, ["model.rs:7:1", "f.graph:5:3"]);
+        assert_eq!(parse(&print(&m), "again").unwrap(), m);
     }
 
     #[test]

@@ -23,10 +23,20 @@ const DEPTH: u32 = 64;
 /// # Errors
 /// `MLXC0201` a character or string that is no word, `MLXC0202` a word that does not belong there, `MLXC0203` a name
 /// that is not known, `MLXC0204` a number out of range, `MLXC0205` nesting too deep, `MLXC0206` a complex
-/// dtype, `MLXC0211` a value that is not made
-/// yet.
+/// dtype, `MLXC0211` a value that is not made yet.
 pub fn parse(text: &str, file: &str) -> Result<Module, Diagnostic> {
-    let mut p = Parser { tokens: lex(text, file)?, at: 0 };
+    module(&mut Parser { tokens: lex(text, file)?, at: 0, located: false })
+}
+
+/// As [`parse`], of a file that a user wrote: values without a place are at their own lines of it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_source(text: &str, file: &str) -> Result<Module, Diagnostic> {
+    module(&mut Parser { tokens: lex(text, file)?, at: 0, located: true })
+}
+
+fn module(p: &mut Parser) -> Result<Module, Diagnostic> {
     let mut module = Module::default();
     loop {
         if *p.peek() == Token::End {
@@ -53,6 +63,8 @@ pub fn parse(text: &str, file: &str) -> Result<Module, Diagnostic> {
 struct Parser {
     tokens: Vec<(Token, Location)>,
     at: usize,
+    /// Values without a place get that of their text.
+    located: bool,
 }
 
 impl Parser {
@@ -363,6 +375,7 @@ impl Parser {
     }
 
     fn node(&mut self, f: &Function) -> Result<Node, Diagnostic> {
+        let written = self.place();
         self.mark("%")?;
         let at = self.place();
         let number = self.small()?;
@@ -407,7 +420,7 @@ impl Parser {
             self.mark(":")?;
             Some(Location::new(file, line, self.small()?))
         } else {
-            None
+            self.located.then_some(written)
         };
         Ok(Node { op, inputs, types, name, at })
     }

@@ -112,7 +112,11 @@ pub fn run(
     scalars: &[(&str, Scalar)],
     options: &Options,
 ) -> Result<(), Diagnostic> {
-    let unfit = |message: String| Diagnostic::new(558, message).note(format!("in kernel `{}`", kernel.name));
+    let unfit = |what: String| {
+        Diagnostic::new(558, "buffers or scalars do not fit the kernel")
+            .note(what)
+            .note(format!("in kernel `{}`", kernel.name))
+    };
     let mut m = Machine {
         k: kernel,
         vars: vec![Indices::One(0); kernel.vars.len()],

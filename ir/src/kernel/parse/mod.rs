@@ -22,7 +22,7 @@ use syntax::Placed;
 ///
 /// # Errors
 /// `MLXC0501` what cannot stand here, `0502` unknown or repeated names, `0503` types, `0504` literals out of range,
-/// `0505` calls and nesting, `0510`–`0513` accesses, `0520`–`0521` index expressions that are not affine.
+/// `0505` calls, `0506` nesting, `0510`–`0513` accesses, `0520`–`0521` index expressions that are not affine.
 pub fn parse(text: &str, file: &str) -> Result<Vec<Kernel>, Diagnostic> {
     let lexed = lex::lex(text, file)?;
     let mut parser = Parser {

@@ -81,7 +81,7 @@ impl<'t> Parser<'t> {
     fn add(&mut self, syntax: Syntax<'t>, token: usize, below: &[Node]) -> Result<Node, Diagnostic> {
         let depth = 1 + below.iter().map(|n| self.nodes[*n].depth).max().unwrap_or(0);
         if depth > MAX_DEPTH {
-            return Err(self.error_at(token, 505, "the expression is nested too deeply"));
+            return Err(self.error_at(token, 506, "the expression is nested too deeply"));
         }
         self.nodes.push(Placed { syntax, token, depth });
         Ok(self.nodes.len() - 1)
@@ -134,7 +134,7 @@ impl<'t> Parser<'t> {
     pub(super) fn enter(&mut self) -> Result<(), Diagnostic> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.error(505, "the text is nested too deeply"));
+            return Err(self.error(506, "the text is nested too deeply"));
         }
         Ok(())
     }

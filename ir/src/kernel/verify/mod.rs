@@ -19,7 +19,7 @@ use prove::{Mark, Prover};
 use std::collections::HashMap;
 
 /// Statements of one phase after unrolling.
-const STATEMENT_CAP: u64 = 4096;
+pub const STATEMENT_CAP: u64 = 4096;
 /// Registers of one `reg`.
 const REGISTER_CAP: u64 = 4096;
 /// Diagnostics reported for one kernel.
@@ -50,8 +50,8 @@ impl Facts {
 /// # Errors
 /// `MLXC0502` a name that does not reach its declaration, `0503` types, `0510` access mode, `0511` axes, `0512` atomic
 /// mixing, `0513` an index that is not constant after unrolling, `0520` not affine, `0521` divisor, `0522` may be
-/// negative, `0523` may exceed, `0524` `first n`, `0525` width, `0526` unrolling or too many registers, `0527` `require` that cannot hold,
-/// `0530` barrier and `0531` collective in divergent flow, `0532` cluster, `0533` no subgroup width.
+/// negative, `0523` may exceed, `0524` `first n`, `0525` width, `0526` unrolling, `0527` `require` that cannot hold,
+/// `0528` too many registers, `0530` barrier and `0531` collective in divergent flow, `0532` cluster, `0533` no subgroup width.
 pub fn verify(kernel: &Kernel) -> Result<Facts, Vec<Diagnostic>> {
     let mut v = Verifier {
         k: kernel,
@@ -454,7 +454,7 @@ impl<'k> Verifier<'k> {
                     let registers = dims.iter().fold(1u64, |n, d| n.saturating_mul(u64::from(*d)));
                     if registers > REGISTER_CAP {
                         let name = &k.local(*local).name;
-                        self.report(526, format!("`{name}`: {registers} registers are more than {REGISTER_CAP}"));
+                        self.report(528, format!("`{name}`: {registers} registers are more than {REGISTER_CAP}"));
                     }
                 }
                 if let Some(e) = init {
@@ -597,6 +597,18 @@ impl<'k> Verifier<'k> {
 }
 
 /// Statements after unrolling.
+/// Statements of a kernel's longest phase with its unrolled loops written out; a kernel may have [`STATEMENT_CAP`].
+pub fn unrolled_statements(kernel: &Kernel) -> u64 {
+    fn longest(k: &Kernel, steps: &[Step]) -> u64 {
+        let of = |s: &Step| match s {
+            Step::Phase(p) => unrolled(k, &p.body),
+            Step::Serial { body, .. } => longest(k, body),
+        };
+        steps.iter().map(of).max().unwrap_or(0)
+    }
+    longest(kernel, &kernel.steps)
+}
+
 fn unrolled(k: &Kernel, block: &Block) -> u64 {
     block.iter().fold(0u64, |sum, stmt| {
         sum.saturating_add(match stmt {

@@ -476,6 +476,7 @@ impl<'k> Codes<'k> {
         let (first_block, _) = e.space.div_rem(base, codes);
         let (first_group, _) = e.space.div_rem(base, self.group());
         let (first_block, first_group) = (e.ix(&first_block), e.ix(&first_group));
+        let table = self.table(e, s).map(|t| k.let_("values", t));
         for half in 0..2 {
             let columns: Vec<Ix<'k>> = (0..w)
                 .map(|l| {
@@ -490,18 +491,9 @@ impl<'k> Codes<'k> {
             k.for_("b", k.int(0), k.int(len / codes), 1, false, |b| {
                 let vectors: Vec<Val<'k>> =
                     (0..words).map(|j| k.let_("packed", gather(self.words, (first_block + b) * words + j))).collect();
-                let value = |c: i64| decode(self.scheme, field(k, &vectors, c as u32, self.scheme.bits()));
                 for c in (0..codes).step_by(s.pair as usize) {
                     let place = rows.codes.at([b * (codes / s.pair) + c / s.pair, k.int(half), k.int(0)]);
-                    place.vec(w as u8).store(if s.pair == 2 {
-                        // Codes are exact in bf16: the upper halves of the f32s.
-                        let word = Type::vector(DType::U32, w as u8);
-                        let upper = k.int_constant(0xffff_0000, DType::U32).splat(w as u8);
-                        let sixteen = k.int_constant(16, DType::U32).splat(w as u8);
-                        (value(c).bits(word) >> sixteen) | (value(c + 1).bits(word) & upper)
-                    } else {
-                        value(c)
-                    });
+                    place.vec(w as u8).store(self.unpacked(k, s, table, &vectors, c));
                 }
             });
             k.for_("h", k.int(0), k.int(len / self.group()), 1, false, |h| {
@@ -513,6 +505,32 @@ impl<'k> Codes<'k> {
                 }
             });
         }
+    }
+
+    /// Code `slot` of each lane's block as f32, or it and the next as a pair of bf16.
+    fn unpacked(
+        &self,
+        k: &'k KernelBuilder,
+        s: &Shape,
+        table: Option<Val<'k>>,
+        words: &[Val<'k>],
+        slot: i64,
+    ) -> Val<'k> {
+        let lanes = s.lanes as u8;
+        let constant = |v: i64| k.int_constant(v, DType::U32).splat(lanes);
+        let (word, bits) = (Type::vector(DType::U32, lanes), i64::from(self.scheme.bits()));
+        if let Some(table) = table {
+            // The low bits of each half choose: the second code moves to the upper half, whatever follows it.
+            let both = k.let_("pair", if slot == 0 { words[0] } else { words[0] >> constant(slot * bits) });
+            let index = (both & constant(0xffff)) | (both << constant(16 - bits));
+            return table.lut(index.bits(Type::vector(DType::U16, 2 * lanes))).bits(word);
+        }
+        let value = |c: i64| decode(self.scheme, field(k, words, c as u32, self.scheme.bits()));
+        if s.pair == 1 {
+            return value(slot);
+        }
+        // Codes are exact in bf16: the upper halves of the f32s.
+        (value(slot).bits(word) >> constant(16)) | (value(slot + 1).bits(word) & constant(0xffff_0000))
     }
 
     /// Multiplies every tile of rows with the unpacked columns.
