@@ -11,8 +11,8 @@ use mlxc_package::{DType, MAX_BYTES};
 /// # Errors
 /// Every problem found. `MLXC0210` names and numbers that do not exist, `MLXC0211` an operand used before it is made,
 /// `MLXC0212` a type that differs from the inferred one, `MLXC0213` an old version of a state read after its update,
-/// `MLXC0214` a parameter that does not match its weight, state or symbol, `MLXC0215` calls that recurse, `MLXC0216` a call
-/// between functions of different symbols, `MLXC0217` a value of more than [`MAX_BYTES`], or what
+/// `MLXC0214` a parameter that does not match its weight, state or symbol, `MLXC0215` calls that recurse,
+/// `MLXC0216` a call between functions of different symbols, `MLXC0219` a value of more than [`MAX_BYTES`], or what
 /// [`infer`](crate::graph::infer) says.
 pub fn verify(module: &Module) -> Result<(), Vec<Diagnostic>> {
     let mut errors = Vec::new();
@@ -71,7 +71,7 @@ fn verify_function(module: &Module, index: usize, f: &Function, errors: &mut Vec
         if let Some(ty) = want.iter().find(|t| t.max_bytes(&f.symbols) > MAX_BYTES) {
             let name = f.value_name(ValueId::of(i));
             errors.push(place(
-                Diagnostic::new(217, format!("`{name}` is too large"))
+                Diagnostic::new(219, format!("`{name}` is too large"))
                     .expected(format!("at most {MAX_BYTES} bytes"))
                     .found(ty.display(&f.symbols).to_string()),
             ));
