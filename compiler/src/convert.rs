@@ -4,6 +4,7 @@
 //! bytes after it, so a file is written from front to back as soon as the types are known.
 
 use crate::error::Errors;
+use crate::files::folder_beside;
 use crate::quantization::Quantization;
 use crate::source::Build;
 use crate::weights::Weights;
@@ -59,7 +60,7 @@ pub fn convert(build: &Build, target: &Path, shard: u64, done: &mut dyn FnMut(u6
             Diagnostic::new(948, "a file of the new checkpoint cannot be written").at(at.clone()).found(e.to_string())
         }
     };
-    let made = tempfile::tempdir_in(folder).map_err(failed(folder))?;
+    let made = folder_beside(target).map_err(failed(folder))?;
     let mut out = write_weights(&module, &*weights, made.path(), shard, done)?;
     let layers = quantized_layers(&module, &quantization);
     out.quantized_layers = layers.len();

@@ -8,6 +8,7 @@ pub mod embed;
 pub mod error;
 pub mod executable;
 mod experts;
+pub mod files;
 pub mod generate;
 pub mod losses;
 pub mod models;

@@ -136,9 +136,8 @@ pub fn file_error(path: &str, e: &std::io::Error) -> mlxc::Diagnostic {
 /// Writes a file whole or not at all: into a temporary file beside it, renamed at the end.
 pub fn write_file(path: &std::path::Path, bytes: &[u8]) -> Outcome {
     use std::io::Write;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let name = path.display().to_string();
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| file_error(&name, &e))?;
+    let mut file = mlxc::files::beside(path).map_err(|e| file_error(&name, &e))?;
     file.write_all(bytes).map_err(|e| file_error(&name, &e))?;
     file.persist(path).map_err(|e| file_error(&name, &e.error))?;
     Ok(())

@@ -3,10 +3,12 @@
 use super::TextModel;
 use crate::error::Errors;
 use crate::executable::runtime_error;
+use crate::files::beside;
 use mlxc_ir::{DType, Diagnostic, Location};
 use mlxc_runtime::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::Path;
 
 /// What the file's metadata says it is.
@@ -51,9 +53,9 @@ impl TextModel {
             ("format".to_string(), FORMAT.to_string()),
             ("model".to_string(), self.package.fingerprint()),
         ]);
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| unwritable(&e))?;
-        safetensors::serialize_to_file(views, Some(about), file.path()).map_err(|e| unwritable(&e))?;
+        let bytes = safetensors::serialize(views, Some(about)).map_err(|e| unwritable(&e))?;
+        let mut file = beside(path).map_err(|e| unwritable(&e))?;
+        file.write_all(&bytes).map_err(|e| unwritable(&e))?;
         file.persist(path).map_err(|e| unwritable(&e.error))?;
         Ok(())
     }
