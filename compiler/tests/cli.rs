@@ -387,6 +387,9 @@ fn prompts_come_from_files_and_standard_input() {
     let error = fails(1, &["generate", s(package()), "--prompts", s(&many)]);
     assert!(error.contains("MLXC0946") && error.contains("many.jsonl:1"), "{error}");
     fails(2, &["generate", s(package())]);
+    // A wrong option is said before the model is compiled or anything is written.
+    let out = mlxc(&["generate", s(package()), "--prompt", "shown", "--temperature", "nan"]);
+    assert!(text(&out.stderr).contains("MLXC0756") && out.stdout.is_empty(), "{}", text(&out.stdout));
     fails(2, &["generate", s(package()), "--prompt", "a", "--logit-bias", "x=1"]);
 }
 

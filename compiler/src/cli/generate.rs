@@ -12,6 +12,7 @@ use std::path::Path;
 
 pub fn run(a: &Generate) -> Outcome {
     let prompts = prompts(a)?;
+    request(Prompt::Tokens(Vec::new()), &a.sampling).check()?;
     let mut model = load(&a.build, &a.run, &a.speed)?;
     if a.prompts.is_some() {
         for (text, most) in prompts {
@@ -166,6 +167,7 @@ fn figures(written: &Written) {
 }
 
 pub fn chat(a: &Chat) -> Outcome {
+    request(Prompt::Tokens(Vec::new()), &a.sampling).check()?;
     let mut model = load(&a.build, &a.run, &a.speed)?;
     if model.template()?.is_none() {
         return Err(Diagnostic::new(917, "the model has no chat template")

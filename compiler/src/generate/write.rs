@@ -48,6 +48,16 @@ impl Request {
             ignore_eos: false,
         }
     }
+
+    /// Checks the options that do not depend on a model: before anything is shown or processed.
+    ///
+    /// # Errors
+    /// `MLXC0756` an option out of range.
+    pub fn check(&self) -> Result<(), Errors> {
+        Penalties::new(self.penalties.clone(), &[]).map_err(text_error)?;
+        Sampler::new(self.sampler.clone()).map_err(text_error)?;
+        Ok(())
+    }
 }
 
 /// What was written, and how fast.
