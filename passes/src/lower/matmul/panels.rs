@@ -4,9 +4,9 @@ use super::rows::{self, Shape};
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Emitter, Lowered};
+use mlxc_ir::Range;
 use mlxc_ir::graph::ValueId;
 use mlxc_ir::kernel::{Access, Buf, Group, Ix, Type};
-use mlxc_ir::{DType, Range};
 
 /// A weight `[panel, k / pair, block * pair]`.
 pub(super) struct Panels<'k> {
@@ -30,8 +30,9 @@ impl<'k> Panels<'k> {
     /// Packs the rows of block `q`.
     pub fn begin<'a>(&self, e: &mut Emitter<'k, '_>, a: ValueId, s: &'a Shape, q: &Coord) -> Lowered<Packed<'a, 'k>> {
         let memory = s.memory(e);
-        rows::pack(e, a, s, q, memory, (&Coord::constant(0), s.k), None)?;
-        Ok(Packed { memory, live: s.live_tiles(e, q)?, s })
+        let live = s.live_tiles(e, q)?;
+        rows::pack(e, a, s, (q, live), memory, (&Coord::constant(0), s.k), None)?;
+        Ok(Packed { memory, live, s })
     }
 
     /// Multiplies the packed rows with the panels from column `from` on, into segment `segment` of group memory.
@@ -64,20 +65,7 @@ impl<'k> Panels<'k> {
                         if s.pair == 2 { place.load() } else { place.load().cast(acc_type.dtype()) }
                     };
                     let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-                    k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
-                        let a = packed.memory.at([t, c, i]).load();
-                        let a = if s.pair == 2 {
-                            a.splat(lanes).bits(Type::vector(DType::BF16, 2 * lanes))
-                        } else {
-                            a.splat(lanes)
-                        };
-                        let a = k.let_("a", a);
-                        for (j, b) in b.iter().enumerate() {
-                            let j = k.int(j as i64);
-                            let sum = acc.get([i, j]);
-                            acc.set([i, j], if s.pair == 2 { sum.dot2(a, *b) } else { a.mad(*b, sum) });
-                        }
-                    });
+                    rows::accumulate(k, s, acc, packed.memory, (t, c), b);
                 });
                 k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
                     for j in 0..2 {

@@ -460,7 +460,7 @@ impl<'k> Codes<'k> {
         len: i64,
     ) -> Lowered<()> {
         let s = rows.s;
-        rows::pack(e, rows.a, s, rows.q, rows.memory, (base, len), rows.sums)?;
+        rows::pack(e, rows.a, s, (rows.q, rows.live), rows.memory, (base, len), rows.sums)?;
         let block = 2 * s.lanes;
         for (segment, from) in from.iter().enumerate() {
             let count = e.k.int(width / block);
@@ -565,15 +565,7 @@ impl<'k> Codes<'k> {
                         if s.pair == 2 { b.bits(pairs) } else { b }
                     };
                     let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-                    k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
-                        let a = rows.memory.at([t, at, i]).load().splat(lanes);
-                        let a = k.let_("a", if s.pair == 2 { a.bits(pairs) } else { a });
-                        for (j, b) in b.iter().enumerate() {
-                            let j = k.int(j as i64);
-                            let sum = acc.get([i, j]);
-                            acc.set([i, j], if s.pair == 2 { sum.dot2(a, *b) } else { a.mad(*b, sum) });
-                        }
-                    });
+                    rows::accumulate(k, s, acc, rows.memory, (t, at), b);
                 });
                 for j in 0..2 {
                     let half = k.int(j);

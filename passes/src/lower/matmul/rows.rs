@@ -4,7 +4,7 @@ use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Emitter, Lowered};
 use mlxc_ir::graph::ValueId;
-use mlxc_ir::kernel::{Group, Ix, Type, Val};
+use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Reg, Type, Val};
 use mlxc_ir::{DType, Range, Size, TargetProfile};
 
 /// Extents of a product and of its tiles.
@@ -91,18 +91,39 @@ pub(super) struct Sums<'k> {
     pub group: i64,
 }
 
-/// Packs `len` inner elements from `base` on, of the rows of block `q`, into memory.
+/// Adds one step of the inner axis to a register tile: the packed rows of tile `t`, each times two vectors of columns.
+pub(super) fn accumulate<'k>(
+    k: &'k KernelBuilder,
+    s: &Shape,
+    acc: Reg<'k>,
+    memory: Group<'k>,
+    (t, step): (Ix<'k>, Ix<'k>),
+    columns: [Val<'k>; 2],
+) {
+    let lanes = s.lanes as u8;
+    k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
+        let a = memory.at([t, step, i]).load().splat(lanes);
+        let a = k.let_("a", if s.pair == 2 { a.bits(Type::vector(DType::BF16, 2 * lanes)) } else { a });
+        for (j, b) in columns.iter().enumerate() {
+            let j = k.int(j as i64);
+            let sum = acc.get([i, j]);
+            acc.set([i, j], if s.pair == 2 { sum.dot2(a, *b) } else { a.mad(*b, sum) });
+        }
+    });
+}
+
+/// Packs `len` inner elements from `base` on, of the `live` tiles of block `q`, into memory.
 pub(super) fn pack<'k>(
     e: &mut Emitter<'k, '_>,
     a: ValueId,
     s: &Shape,
-    q: &Coord,
+    (q, live): (&Coord, Ix<'k>),
     memory: Group<'k>,
     (base, len): (&Coord, i64),
     sums: Option<Sums<'k>>,
 ) -> Lowered<()> {
-    let (tiles, mr) = (s.live_tiles(e, q)?, e.k.int(s.mr));
-    e.each("t", tiles, Range::new(0, s.tiles - 1), 1, false, |e, t| {
+    let mr = e.k.int(s.mr);
+    e.each("t", live, Range::new(0, s.tiles - 1), 1, false, |e, t| {
         e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
             let local = t.scale(s.mr).plus(&i, 1);
             let row = q.scale(s.rows_block()).plus(&local, 1);
