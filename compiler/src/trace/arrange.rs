@@ -90,16 +90,8 @@ impl Array {
     #[track_caller]
     pub fn squeeze_axes(&self, axes: impl IntoAxes) -> Array {
         let at = here();
-        let mut list = Vec::new();
-        for a in axes.into_axes() {
-            match self.axis(a, &at) {
-                Some(a) => list.push(a as i32),
-                None => return self.none(),
-            }
-        }
-        list.sort_unstable();
-        list.dedup();
-        list.iter().rev().fold(self.clone(), |x, a| x.squeeze(*a))
+        let Some(list) = self.axis_set(axes, &at) else { return self.none() };
+        list.iter().rev().fold(self.clone(), |x, a| x.squeeze(*a as i32))
     }
 
     /// At least one axis: MLX's `atleast_1d`.
@@ -236,15 +228,7 @@ impl Array {
     #[track_caller]
     pub fn flip(&self, axes: impl IntoAxes) -> Array {
         let at = here();
-        let mut list = Vec::new();
-        for a in axes.into_axes() {
-            match self.axis(a, &at) {
-                Some(a) => list.push(a as u32),
-                None => return self.none(),
-            }
-        }
-        list.sort_unstable();
-        list.dedup();
+        let Some(list) = self.axis_set(axes, &at) else { return self.none() };
         self.make(Op::Reverse { axes: list }, &[self], &at)
     }
 
@@ -388,13 +372,7 @@ impl Array {
     #[track_caller]
     pub fn windows(&self, axes: impl IntoAxes, sizes: &[i64], strides: &[i64], dilations: &[i64]) -> Array {
         let at = here();
-        let mut list = Vec::new();
-        for a in axes.into_axes() {
-            match self.axis(a, &at) {
-                Some(a) => list.push(a as u32),
-                None => return self.none(),
-            }
-        }
+        let Some(list) = self.axes(axes, &at) else { return self.none() };
         let (sizes, strides, dilations) = (sizes.to_vec(), strides.to_vec(), dilations.to_vec());
         self.make(Op::Windows { axes: list, sizes, strides, dilations }, &[self], &at)
     }

@@ -183,6 +183,19 @@ impl Array {
         None
     }
 
+    /// Axes counted from the front, in the order given, or an error at `at`.
+    pub(super) fn axes(&self, axes: impl IntoAxes, at: &Location) -> Option<Vec<u32>> {
+        axes.into_axes().into_iter().map(|a| self.axis(a, at).map(|a| a as u32)).collect()
+    }
+
+    /// As [`Array::axes`], ascending and each once.
+    pub(super) fn axis_set(&self, axes: impl IntoAxes, at: &Location) -> Option<Vec<u32>> {
+        let mut list = self.axes(axes, at)?;
+        list.sort_unstable();
+        list.dedup();
+        Some(list)
+    }
+
     #[track_caller]
     pub(super) fn unary(&self, op: UnaryOp) -> Array {
         let at = here();

@@ -40,13 +40,7 @@ impl Array {
     #[track_caller]
     pub fn transpose(&self, axes: impl IntoAxes) -> Array {
         let at = here();
-        let mut perm = Vec::new();
-        for a in axes.into_axes() {
-            match self.axis(a, &at) {
-                Some(a) => perm.push(a as u32),
-                None => return Array::new(&self.inner, None),
-            }
-        }
+        let Some(perm) = self.axes(axes, &at) else { return Array::new(&self.inner, None) };
         self.make(Op::Transpose { perm }, &[self], &at)
     }
 

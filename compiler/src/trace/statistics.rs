@@ -61,15 +61,8 @@ impl Array {
     #[track_caller]
     pub fn median(&self, axes: impl IntoAxes, keepdims: bool) -> Array {
         let at = here();
-        let mut list = Vec::new();
-        for a in axes.into_axes() {
-            match self.axis(a, &at) {
-                Some(a) => list.push(a),
-                None => return Array::new(&self.inner, None),
-            }
-        }
-        list.sort_unstable();
-        list.dedup();
+        let Some(list) = self.axis_set(axes, &at) else { return Array::new(&self.inner, None) };
+        let list: Vec<usize> = list.into_iter().map(|a| a as usize).collect();
         let shape = self.sizes();
         let count = list.iter().fold(Size::constant(1), |n, a| n * shape[*a].clone());
         let Some(n) = count.as_const().filter(|n| *n > 0) else {
