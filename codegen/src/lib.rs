@@ -6,6 +6,7 @@
 
 pub mod blob;
 mod constant;
+pub mod gpu_profiles;
 pub mod legalise;
 pub mod llvm;
 pub mod profiles;
