@@ -2,10 +2,11 @@
 //!
 //! What is computed is the emitter's business, as on CPUs. These files decide which lane computes it: [`items`] gives
 //! every element (or vector of four) to a lane of its own, [`team`] lets lanes share a reduction, [`map`] chooses between
-//! the two.
+//! the two; [`product`] is for matrix products.
 
 pub(in crate::lower) mod items;
 pub(in crate::lower) mod map;
+pub(in crate::lower) mod product;
 mod team;
 
 use mlxc_ir::TargetProfile;
