@@ -32,7 +32,7 @@ pub use check::{BUFFER_ALIGNMENT, MAX_BYTES, MAX_GROUP_BYTES, MAX_GROUPS, check_
 pub use dtype::DType;
 pub use error::PackageError;
 pub use layout::Layout;
-pub use manifest::{FORMAT, Manifest, NATIVE_ABI, Target, TargetKind, WRITER};
+pub use manifest::{FORMAT, Manifest, NATIVE_ABI, Target, TargetKind, WRITER, sha256};
 pub use package::{OpenOptions, PLAN, Package};
 pub use size::{Range, Size, SymId};
 pub use writer::{PackageWriter, TargetCode};

@@ -211,6 +211,11 @@ impl Package {
         &self.path
     }
 
+    /// True if it was opened with [`OpenOptions::untrusted`].
+    pub fn is_untrusted(&self) -> bool {
+        self.untrusted
+    }
+
     /// What the package is and who wrote it.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
