@@ -110,13 +110,35 @@ pub struct Emitter<'k, 'f> {
     guards: u32,
     /// Atoms of split vector loops and their steps: what further splits can be made of.
     pub(super) columns: Vec<(AtomId, i64)>,
+    /// Lanes that share what is emitted next, on GPUs.
+    pub(super) team: Option<Team<'k>>,
+}
+
+/// An aligned run of lanes of a group that compute one value together.
+#[derive(Clone, Copy)]
+pub(super) struct Team<'k> {
+    /// How many, a power of two.
+    pub lanes: u32,
+    /// Number of this lane among them.
+    pub at: Ix<'k>,
 }
 
 impl<'k, 'f> Emitter<'k, 'f> {
     /// An emitter for one kernel; declares the function's symbols.
     pub fn new(k: &'k KernelBuilder, f: &'f Function, target: &'f Target<'f>, region: &'f Region) -> Self {
-        let mut space = Space::default();
         let width = (target.profile.vector_bits / 32).clamp(4, 16) as u8;
+        Self::with_width(k, f, target, region, width)
+    }
+
+    /// As [`Emitter::new`], with vectors of `width` elements; 1 for scalars.
+    pub fn with_width(
+        k: &'k KernelBuilder,
+        f: &'f Function,
+        target: &'f Target<'f>,
+        region: &'f Region,
+        width: u8,
+    ) -> Self {
+        let mut space = Space::default();
         let lane = space.intern(Atom::Lane, Range::new(0, i64::from(width) - 1), 1);
         let symbols = f
             .symbols
@@ -154,6 +176,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             reductions: Vec::new(),
             guards: 0,
             columns: Vec::new(),
+            team: None,
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
         for i in 0..f.symbols.len() {
@@ -229,7 +252,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
 
     /// The lane as a coordinate.
     pub fn lane(&self) -> Coord {
-        Coord::atom(self.lane)
+        if self.width == 1 { Coord::constant(0) } else { Coord::atom(self.lane) }
     }
 
     /// Makes a coordinate of a loop variable, grid axis or data-dependent index.
