@@ -216,6 +216,7 @@ impl Scheduler<'_> {
             template: group.built.template.to_string(),
             origin,
             buffers: kernel.buffers.iter().map(|b| access(b.access)).collect(),
+            constant: Vec::new(),
             scalars: (kernel.symbols.len() + kernel.args.len()) as u32,
             phases: kernel
                 .phases()
@@ -224,6 +225,8 @@ impl Scheduler<'_> {
                     name: p.name.to_string(),
                     symbol: format!("{name}__{}", p.name),
                     group_bytes: p.memory.iter().map(|g| kernel.group(*g).bytes().div_ceil(64) * 64).sum(),
+                    lanes: 1,
+                    linear: false,
                 })
                 .collect(),
         });
