@@ -90,12 +90,8 @@ pub(super) struct Candidate {
 }
 
 /// All adapters, in the order of their numbers, which is the drivers' own.
-///
-/// # Errors
-/// 0717 if there is none.
-pub fn adapters() -> Result<Vec<AdapterInfo>, RuntimeError> {
-    let all: Vec<AdapterInfo> = candidates().into_iter().map(|c| c.info).collect();
-    if all.is_empty() { Err(none()) } else { Ok(all) }
+pub fn adapters() -> Vec<AdapterInfo> {
+    candidates().into_iter().map(|c| c.info).collect()
 }
 
 /// That there is no adapter at all.
