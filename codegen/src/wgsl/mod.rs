@@ -128,9 +128,9 @@ impl<'l> Writer<'l> {
         name
     }
 
-    /// Binds a value, unless it is a name or literal already.
+    /// Binds a value, unless it is a name, a part of one, or a literal already.
     fn bind(&mut self, base: &str, value: String) -> String {
-        if value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        if value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
             return value;
         }
         let name = self.names.fresh(base);
@@ -148,11 +148,13 @@ impl<'l> Writer<'l> {
         self.block(&self.ir.body);
         let body = std::mem::take(&mut self.out);
         self.indent = 0;
-        self.directives(header);
         if self.scalars {
             self.uniform(&fields);
         }
         self.declarations();
+        let declarations = std::mem::take(&mut self.out);
+        self.directives(header);
+        self.out.push_str(&declarations);
         self.functions();
         self.line(&format!("@compute @workgroup_size({})", self.ir.lanes));
         let parameters: Vec<String> = BUILTINS

@@ -17,7 +17,7 @@ impl Writer<'_> {
             Stmt::Let(local, e) => {
                 let value = self.expr(*e).text;
                 let name = self.names.local(self.k, *local);
-                self.line(&format!("let {name} = {value};"));
+                self.line(&format!("let {name} = {};", bare(&value)));
             }
             Stmt::LetIndex(var, i) => {
                 let value = self.index(*i).text();
@@ -48,11 +48,7 @@ impl Writer<'_> {
             }
             Stmt::If { cond, then, otherwise } => {
                 let cond = self.expr(*cond).text;
-                let cond = match cond.strip_prefix('(').and_then(|c| c.strip_suffix(')')) {
-                    Some(inner) if !inner.contains(['(', ')']) => inner.to_string(),
-                    _ => cond,
-                };
-                self.line(&format!("if ({cond}) {{"));
+                self.line(&format!("if ({}) {{", bare(&cond)));
                 self.nested(then);
                 if !otherwise.is_empty() {
                     self.line("} else {");
@@ -105,4 +101,17 @@ impl Writer<'_> {
             _ => false,
         }
     }
+}
+
+/// The text without parentheses around all of it.
+fn bare(text: &str) -> &str {
+    let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) else { return text };
+    let mut depth = 0i32;
+    for b in inner.bytes() {
+        depth += i32::from(b == b'(') - i32::from(b == b')');
+        if depth < 0 {
+            return text;
+        }
+    }
+    inner
 }
