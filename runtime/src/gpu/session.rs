@@ -51,6 +51,9 @@ impl GpuSession {
         let (loaded, plan) = (loaded(&shared), shared.plan());
         let gpu = &loaded.gpu;
         let limit = gpu.info.limits.buffer_bytes;
+        for state in &plan.states {
+            gpu.at_most(&|| format!("state `{}`", state.name), padded(state.bytes), limit)?;
+        }
         let (sizes, state_places) = place(plan.states.iter().map(|s| (s.bytes, false)), limit);
         let copies = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let state = |bytes: &u64| gpu.buffer(&|| "states".into(), *bytes, copies, false);
