@@ -169,6 +169,10 @@ impl Gpu {
     /// Waits for a submission, or for all, and reports what has failed until then.
     pub(super) fn wait(&self, submission: Option<SubmissionIndex>, doing: &str) -> Result<(), RuntimeError> {
         let polled = self.device.poll(PollType::Wait { submission_index: submission, timeout: None });
+        if polled.is_err() {
+            // A submission that a lost device did not take cannot be waited for; that it is lost is told now.
+            let _ = self.device.poll(PollType::Poll);
+        }
         self.check(doing)?;
         polled.map(|_| ()).map_err(|e| self.failed(doing, e.to_string()))
     }
