@@ -10,3 +10,4 @@ pub mod gpu_profiles;
 pub mod legalise;
 pub mod llvm;
 pub mod profiles;
+pub mod wgsl;

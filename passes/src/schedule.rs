@@ -353,9 +353,9 @@ impl Scheduler<'_> {
             }
             let mut buffers = Vec::new();
             for binding in &group.built.bindings {
-                if binding.access == Access::Scratch {
+                if let Some(ty) = &binding.scratch {
                     let name = format!("{} scratch", f.value_name(binding.value));
-                    buffers.push(b.add(&name, plan::Place::Arena { offset: 0 }, f.ty(binding.value)));
+                    buffers.push(b.add(&name, plan::Place::Arena { offset: 0 }, ty));
                     continue;
                 }
                 let n = match (env.get(&binding.value), &f.node(binding.value).op) {

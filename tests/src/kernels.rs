@@ -61,8 +61,9 @@ pub fn execute(
     for g in &p.groups {
         let mut buffers: Vec<BufferData> = Vec::new();
         for b in &g.built.bindings {
-            let n: usize = extents(b.value).iter().product();
-            let dtype = stored_dtype(f.ty(b.value).dtype);
+            let ty = b.scratch.as_ref().unwrap_or(f.ty(b.value));
+            let n: usize = ty.shape.iter().map(|d| d.eval(&symbols) as usize).product();
+            let dtype = stored_dtype(ty.dtype);
             let fresh = || BufferData::zeros(dtype, n);
             let held = if b.access == Access::Scratch { None } else { memory.get(&b.value).cloned() };
             buffers.push(held.unwrap_or_else(fresh));

@@ -109,7 +109,7 @@ impl<'s, 'k> Compute<'s, 'k> {
         self.bound(ExprKind::Unary(op, x), ty)
     }
 
-    binary! { add Add, sub Sub, mul Mul, div Div, and And, or Or, xor Xor, shl Shl, shr Shr, min Min, max Max }
+    binary! { add Add, sub Sub, mul Mul, div Div, rem Rem, and And, or Or, xor Xor, shl Shl, shr Shr, min Min, max Max }
     unary! { neg Neg, not Not, abs Abs, sqrt Sqrt, floor Floor }
     compare! { eq Eq, ne Ne, lt Lt, le Le, gt Gt, ge Ge }
 

@@ -1,19 +1,28 @@
 //! Casts between f32 and the half types where the target has no instruction for them, as integer arithmetic.
 
 use mlxc_ir::kernel::{ExprId, ExprKind, Kernel};
-use mlxc_ir::profile::{Feature, TargetProfile};
+use mlxc_ir::profile::{Feature, TargetKind, TargetProfile};
 use mlxc_ir::{DType, Diagnostic};
 
 use super::compute::{Compute, V};
 use super::rewrite::{Rule, Site, rewrite};
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
-    rewrite(kernel, &mut ByHand { bf16: !profile.has(Feature::Bf16Convert), f16: !profile.has(Feature::F16Convert) })
+    // A GPU converts the types it can store; the features are those of CPUs.
+    let native = |feature, dtype| match profile.kind {
+        TargetKind::Cpu => profile.has(feature),
+        TargetKind::Gpu => profile.storage.contains(&dtype),
+    };
+    let bf16 = !native(Feature::Bf16Convert, DType::BF16);
+    let f16 = !native(Feature::F16Convert, DType::F16);
+    rewrite(kernel, &mut ByHand { bf16, f16, flushes: profile.slack.flushes })
 }
 
 struct ByHand {
     bf16: bool,
     f16: bool,
+    /// Subnormal f32 may become 0.
+    flushes: bool,
 }
 
 impl Rule for ByHand {
@@ -24,6 +33,7 @@ impl Rule for ByHand {
             // bf16 to f32 is a shift everywhere.
             (DType::F32, DType::BF16) if self.bf16 => to_bf16,
             (DType::F32, DType::F16) if self.f16 => to_f16,
+            (DType::F16, DType::F32) if self.f16 && self.flushes => from_f16_without_subnormals,
             (DType::F16, DType::F32) if self.f16 => from_f16,
             _ => return Ok(id),
         };
@@ -78,6 +88,27 @@ fn to_f16(m: &mut Compute<'_, '_>, a: V) -> V {
     let word = m.or(word, sign);
     let word = m.cast(word, DType::U16);
     m.bits(word, DType::F16)
+}
+
+/// Subnormals are integers of 2⁻²⁴, and all others move into place; no f32 on the way is subnormal.
+fn from_f16_without_subnormals(m: &mut Compute<'_, '_>, a: V) -> V {
+    let bits = m.bits(a, DType::U16);
+    let bits = m.cast(bits, DType::U32);
+    let sign = m.and(bits, V::U32(0x8000));
+    let sign = m.shl(sign, V::U32(16));
+    let size = m.and(bits, V::U32(0x7FFF));
+    let moved = m.shl(size, V::U32(13));
+    let normal = m.add(moved, V::U32(112 << 23));
+    let small = m.cast(size, DType::F32);
+    let small = m.mul(small, V::F32(f32::from_bits((127 - 24) << 23)));
+    let small = m.bits(small, DType::U32);
+    let special = m.or(moved, V::U32(0x7F80_0000));
+    let is_small = m.lt(size, V::U32(0x400));
+    let word = m.select(is_small, small, normal);
+    let is_special = m.ge(size, V::U32(0x7C00));
+    let word = m.select(is_special, special, word);
+    let word = m.or(word, sign);
+    m.bits(word, DType::F32)
 }
 
 /// The fields moved into place are an f32 that is 2¹¹² too small; subnormals come right by the product.

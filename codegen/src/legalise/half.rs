@@ -1,18 +1,21 @@
 //! Arithmetic on f16 and bf16 where the target only stores them: computed in f32 and rounded once. What remains
 //! on half types is moving them about, and casts from and to f32.
 
-use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel, LaneFn, Type, UnaryOp};
+use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel, LaneFn, SubgroupOp, Type, UnaryOp};
 use mlxc_ir::profile::TargetProfile;
 use mlxc_ir::{DType, Diagnostic};
 
 use super::compute::{Compute, V};
 use super::rewrite::{Rule, Site, rewrite};
 
-pub(super) fn run(kernel: &mut Kernel, _: &TargetProfile) -> Result<(), Diagnostic> {
-    rewrite(kernel, &mut ThroughF32)
+pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
+    rewrite(kernel, &mut ThroughF32 { f64: profile.arithmetic.contains(&DType::F64) })
 }
 
-struct ThroughF32;
+struct ThroughF32 {
+    /// Integers may be rounded by way of f64.
+    f64: bool,
+}
 
 fn is_half(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
@@ -28,10 +31,16 @@ impl Rule for ThroughF32 {
         let expr = at.kernel.expr(id);
         let (kind, ty) = (expr.kind.clone(), expr.ty);
         Ok(match &kind {
-            ExprKind::Unary(UnaryOp::Neg | UnaryOp::Abs, a) if is_half(ty.dtype()) => {
+            ExprKind::Unary(UnaryOp::Neg | UnaryOp::Abs, a) if is_half(ty.dtype()) && self.f64 => {
                 sign(at, matches!(kind, ExprKind::Unary(UnaryOp::Neg, _)), *a, ty)
             }
-            ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Fma(..) | ExprKind::Mad(..) | ExprKind::Math(..)
+            ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::Fma(..)
+            | ExprKind::Mad(..)
+            | ExprKind::Math(..)
+            | ExprKind::Lanes(..)
+            | ExprKind::Subgroup(SubgroupOp::Fold(_), _)
                 if is_half(ty.dtype()) =>
             {
                 let wide = kind.map_operands(&mut |e| cast(at.kernel, e, DType::F32));
@@ -44,13 +53,18 @@ impl Rule for ThroughF32 {
                 at.kernel.push_expr(ExprKind::Compare(*by, a, b), ty)
             }
             ExprKind::FromIndex(i) if is_half(ty.dtype()) => {
-                let exact = at.kernel.push_expr(ExprKind::FromIndex(*i), Type::scalar(DType::I64));
-                narrow(at, exact, ty)
+                let integer = if self.f64 { DType::I64 } else { DType::I32 };
+                let exact = at.kernel.push_expr(ExprKind::FromIndex(*i), Type::scalar(integer));
+                self.narrow(at, exact, ty)
+            }
+            ExprKind::Table(f) if is_half(ty.dtype()) && !self.f64 => {
+                let exact = at.kernel.push_expr(ExprKind::Table(*f), ty.with_dtype(DType::I32));
+                self.narrow(at, exact, ty)
             }
             ExprKind::Cast(a) if is_half(ty.dtype()) => match at.kernel.expr(*a).ty.dtype() {
                 DType::F32 => id,
                 from if from == ty.dtype() => *a,
-                _ => narrow(at, *a, ty),
+                _ => self.narrow(at, *a, ty),
             },
             ExprKind::Cast(a) if is_half(at.kernel.expr(*a).ty.dtype()) && ty.dtype() != DType::F32 => {
                 let wide = cast(at.kernel, *a, DType::F32);
@@ -109,18 +123,45 @@ fn sign(at: &mut Site<'_>, negate: bool, a: ExprId, ty: Type) -> ExprId {
     kernel.push_expr(ExprKind::Bits(changed), ty)
 }
 
-/// A cast to a half type from anything, rounded once.
-fn narrow(at: &mut Site<'_>, a: ExprId, ty: Type) -> ExprId {
-    let wide = match at.kernel.expr(a).ty.dtype() {
-        DType::F64 => odd(at, a, ty.lanes()),
-        // f64 holds 32-bit integers, and the odd rounding keeps the half type's from rounding again.
-        DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
-            let exact = cast(at.kernel, a, DType::F64);
-            odd(at, exact, ty.lanes())
-        }
-        _ => cast(at.kernel, a, DType::F32),
-    };
-    cast(at.kernel, wide, ty.dtype())
+impl ThroughF32 {
+    /// A cast to a half type from anything, rounded once.
+    fn narrow(&self, at: &mut Site<'_>, a: ExprId, ty: Type) -> ExprId {
+        let wide = match at.kernel.expr(a).ty.dtype() {
+            DType::F64 => odd(at, a, ty.lanes()),
+            // f64 holds 32-bit integers, and the odd rounding keeps the half type's from rounding again.
+            DType::I32 | DType::U32 | DType::I64 | DType::U64 if self.f64 => {
+                let exact = cast(at.kernel, a, DType::F64);
+                odd(at, exact, ty.lanes())
+            }
+            DType::I32 | DType::U32 | DType::I64 | DType::U64 => odd_of_integer(at, a, ty.lanes()),
+            _ => cast(at.kernel, a, DType::F32),
+        };
+        cast(at.kernel, wide, ty.dtype())
+    }
+}
+
+/// An integer to f32, rounded to odd without a wider float. Where the way back saturates, the nearest f32 is a power
+/// of two that the half types hold or exceed, and is kept.
+fn odd_of_integer(at: &mut Site<'_>, a: ExprId, lanes: u8) -> ExprId {
+    let dtype = at.kernel.expr(a).ty.dtype();
+    let mut m = Compute::new(at, lanes);
+    let zero = V::Const { bits: 0, dtype };
+    let exact = m.take(a);
+    let near = m.cast(exact, DType::F32);
+    let back = m.cast(near, dtype);
+    let (less, more) = (m.lt(back, exact), m.gt(back, exact));
+    let negative = m.lt(exact, zero);
+    let bits = m.bits(near, DType::U32);
+    let (away, toward) = (m.add(bits, V::U32(1)), m.sub(bits, V::U32(1)));
+    let up = m.select(negative, toward, away);
+    let down = m.select(negative, away, toward);
+    let moved = m.select(more, down, bits);
+    let moved = m.select(less, up, moved);
+    let low = m.and(bits, V::U32(1));
+    let even = m.eq(low, V::U32(0));
+    let odd = m.select(even, moved, bits);
+    let odd = m.bits(odd, DType::F32);
+    m.expr(odd)
 }
 
 /// f64 to f32, rounded to odd: a later rounding to 11 bits or fewer is then as if it were the only one

@@ -80,7 +80,7 @@ impl Tables {
 }
 
 /// An index expression of one variable only.
-fn evaluate(kernel: &Kernel, id: IndexId, var: VarId, value: i64) -> Option<i64> {
+pub(super) fn evaluate(kernel: &Kernel, id: IndexId, var: VarId, value: i64) -> Option<i64> {
     let go = |i| evaluate(kernel, i, var, value);
     Some(match kernel.index.get(id) {
         Index::Const(c) => c,

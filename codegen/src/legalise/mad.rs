@@ -2,7 +2,7 @@
 //! computed in f64.
 
 use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel};
-use mlxc_ir::profile::{Feature, TargetProfile};
+use mlxc_ir::profile::{Feature, TargetKind, TargetProfile};
 use mlxc_ir::{DType, Diagnostic};
 
 use super::compute::{Compute, V};
@@ -11,11 +11,14 @@ use super::refuse;
 use super::rewrite::{Rule, Site, rewrite};
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
-    rewrite(kernel, &mut MultiplyAdd { fused: profile.has(Feature::Fma) })
+    let emulated = profile.kind == TargetKind::Cpu;
+    rewrite(kernel, &mut MultiplyAdd { fused: profile.has(Feature::Fma), emulated })
 }
 
 struct MultiplyAdd {
     fused: bool,
+    /// `fma` without the instruction is computed in f64. GPUs have it by name, and fuse it or not.
+    emulated: bool,
 }
 
 impl Rule for MultiplyAdd {
@@ -27,7 +30,7 @@ impl Rule for MultiplyAdd {
                 let product = at.kernel.push_expr(ExprKind::Binary(BinaryOp::Mul, a, b), ty);
                 Ok(at.kernel.push_expr(ExprKind::Binary(BinaryOp::Add, product, c), ty))
             }
-            ExprKind::Fma(a, b, c) if !self.fused => {
+            ExprKind::Fma(a, b, c) if !self.fused && self.emulated => {
                 if ty.dtype() != DType::F32 {
                     return Err(refuse(at.kernel, format!("fma of {ty}")));
                 }

@@ -14,12 +14,15 @@ mod collective;
 mod compute;
 mod convert;
 mod dot;
+pub mod gpu;
 mod half;
 mod lut;
 mod mad;
 mod math;
 mod rewrite;
 mod stream;
+
+pub use gpu::{GPU_PASSES, GpuLegal, GpuPhase, Storage, legalise_gpu};
 
 /// A kernel whose every operation its target has. Only [`legalise`] makes one.
 #[derive(Clone, Debug)]

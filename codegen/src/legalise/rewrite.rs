@@ -1,11 +1,15 @@
 //! The walk every pass shares: expressions are replaced from the leaves up, and what a replacement needs
 //! computed first is bound by `let`s ahead of the statement it stands in.
 
-use mlxc_ir::Diagnostic;
 use mlxc_ir::kernel::{
-    Block, Expr, ExprId, ExprKind, Index, IndexId, Kernel, LocalId, LocalKind, Place, Shape, Step, Stmt, Type,
+    BinaryOp, Block, Expr, ExprId, ExprKind, GroupArray, GroupId, Index, IndexId, Kernel, LocalId, LocalKind, Place,
+    Shape, Step, Stmt, Subgroup, Type,
 };
+use mlxc_ir::{DType, Diagnostic};
 use smallvec::SmallVec;
+
+use super::refuse;
+use crate::constant;
 
 /// What one pass does to an expression whose operands it has already been done to.
 pub(super) trait Rule {
@@ -17,6 +21,9 @@ pub(super) trait Rule {
         Ok(Some(stmt))
     }
 
+    /// Called before each phase.
+    fn phase(&mut self) {}
+
     /// The index expression that takes the place of `id`, its operands already replaced.
     fn index(&mut self, _kernel: &mut Kernel, id: IndexId) -> IndexId {
         id
@@ -27,11 +34,60 @@ pub(super) trait Rule {
 pub(super) struct Site<'k> {
     pub(super) kernel: &'k mut Kernel,
     pub(super) before: Vec<Stmt>,
+    /// Lanes of the phase in hand.
+    pub(super) lanes: u32,
+    /// What the phase in hand is to rely on.
+    pub(super) subgroup: Subgroup,
+    /// Group arrays to add to the phase in hand.
+    pub(super) memory: Vec<GroupId>,
     fresh: usize,
     prefix: String,
 }
 
 impl Site<'_> {
+    /// A new group array of the phase in hand, with a name nothing else has.
+    pub(super) fn group_array(&mut self, base: &str, dtype: DType, shape: &[u32]) -> GroupId {
+        self.fresh += 1;
+        let name = format!("{base}_{}{}", self.prefix, self.fresh);
+        let shape = SmallVec::from_slice(shape);
+        self.kernel.groups.push(GroupArray { name: name.into(), dtype, atomic: false, shape });
+        let id = GroupId::new(self.kernel.groups.len() - 1);
+        self.memory.push(id);
+        id
+    }
+
+    /// A constant of an integer or float type, in every lane.
+    pub(super) fn constant(&mut self, value: i64, ty: Type) -> ExprId {
+        let bits = constant::of_integer(ty.dtype(), value);
+        let one = self.kernel.push_expr(ExprKind::Const(bits), Type::scalar(ty.dtype()));
+        if ty.lanes() == 1 { one } else { self.kernel.push_expr(ExprKind::Splat(one), ty) }
+    }
+
+    /// An operation on two values of one type.
+    pub(super) fn binary(&mut self, op: BinaryOp, a: ExprId, b: ExprId) -> ExprId {
+        let ty = self.kernel.expr(a).ty;
+        self.kernel.push_expr(ExprKind::Binary(op, a, b), ty)
+    }
+
+    /// An element of a vector; the scalar itself where there is one.
+    pub(super) fn element(&mut self, vector: ExprId, l: u8) -> ExprId {
+        let ty = self.kernel.expr(vector).ty;
+        if ty.lanes() == 1 {
+            return vector;
+        }
+        let l = self.kernel.index.constant(i64::from(l));
+        self.kernel.push_expr(ExprKind::Extract(vector, l), Type::scalar(ty.dtype()))
+    }
+
+    /// The value cast to another type.
+    pub(super) fn cast(&mut self, value: ExprId, to: DType) -> ExprId {
+        let ty = self.kernel.expr(value).ty;
+        if ty.dtype() == to {
+            return value;
+        }
+        self.kernel.push_expr(ExprKind::Cast(value), ty.with_dtype(to))
+    }
+
     /// Binds an expression ahead of the current statement.
     pub(super) fn bind(&mut self, value: ExprId) -> LocalId {
         let ty = self.kernel.expr(value).ty;
@@ -68,12 +124,15 @@ pub(super) fn rewrite(kernel: &mut Kernel, rule: &mut dyn Rule) -> Result<(), Di
         .iter()
         .map(|l| &*l.name)
         .chain(kernel.vars.iter().map(|v| &*v.name))
+        .chain(kernel.groups.iter().filter_map(|g| g.name.rsplit_once('_').map(|(_, last)| last)))
         .any(|n| n.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())))
     {
         prefix.push('_');
     }
     let mut steps = std::mem::take(&mut kernel.steps);
-    let mut walk = Walk { site: Site { kernel, before: Vec::new(), fresh: 0, prefix }, rule };
+    let site =
+        Site { kernel, before: Vec::new(), lanes: 1, subgroup: Subgroup::None, memory: Vec::new(), fresh: 0, prefix };
+    let mut walk = Walk { site, rule };
     let result = walk.steps(&mut steps);
     walk.site.kernel.steps = steps;
     result
@@ -88,7 +147,13 @@ impl Walk<'_, '_> {
     fn steps(&mut self, steps: &mut [Step]) -> Result<(), Diagnostic> {
         for step in steps {
             match step {
-                Step::Phase(phase) => phase.body = self.block(std::mem::take(&mut phase.body))?,
+                Step::Phase(phase) => {
+                    (self.site.lanes, self.site.subgroup) = (phase.lanes, phase.subgroup);
+                    self.rule.phase();
+                    phase.body = self.block(std::mem::take(&mut phase.body))?;
+                    phase.subgroup = self.site.subgroup;
+                    phase.memory.append(&mut self.site.memory);
+                }
                 Step::Serial { body, .. } => self.steps(body)?,
             }
         }
@@ -156,6 +221,8 @@ impl Walk<'_, '_> {
 
     fn expression(&mut self, id: ExprId) -> Result<ExprId, Diagnostic> {
         let mut failure = None;
+        let ahead = self.site.before.len();
+        let is_map = matches!(self.site.kernel.expr(id).kind, ExprKind::TileMap { .. });
         let mut kind = self.site.kernel.expr(id).kind.clone().map_operands(&mut |e| match self.expression(e) {
             Ok(new) => new,
             Err(d) => {
@@ -165,6 +232,10 @@ impl Walk<'_, '_> {
         });
         if let Some(d) = failure {
             return Err(d);
+        }
+        // What stands ahead of the statement cannot see the element the map is at.
+        if is_map && self.site.before.len() > ahead {
+            return Err(refuse(self.site.kernel, "in `tile.map` an operation that takes several statements"));
         }
         match &mut kind {
             ExprKind::FromIndex(i) | ExprKind::Extract(_, i) => *i = self.index(*i)?,

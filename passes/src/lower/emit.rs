@@ -8,7 +8,7 @@
 use crate::lower::coord::{Atom, AtomId, Coord, Space};
 use crate::lower::elementwise::{self, compute};
 use crate::lower::pull::Sizes;
-use mlxc_ir::graph::{Function, Literal, Op, Role, ValueId};
+use mlxc_ir::graph::{Function, Literal, Op, Role, TensorType, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, KernelBuilder, Type, Val};
 use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,13 +42,15 @@ pub struct Target<'a> {
     pub exact: bool,
 }
 
-/// What a kernel buffer is bound to; one of scratch access has the value's type and no other user.
+/// What a kernel buffer is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The value whose memory it is; for a state, the parameter.
+    /// The value whose memory it is; for a state, the parameter; for scratch memory, what it is needed for.
     pub value: ValueId,
     /// How the kernel uses it.
     pub access: Access,
+    /// The type of scratch memory, which has no other user.
+    pub scratch: Option<TensorType>,
 }
 
 /// Work a kernel does at the largest symbol values, for the cost model.
@@ -110,6 +112,8 @@ pub struct Emitter<'k, 'f> {
     guards: u32,
     /// Atoms of split vector loops and their steps: what further splits can be made of.
     pub(super) columns: Vec<(AtomId, i64)>,
+    /// Indices that data decides must be the same for all lanes of a group.
+    pub(super) uniform: bool,
     /// Lanes that share what is emitted next, on GPUs.
     pub(super) team: Option<Team<'k>>,
 }
@@ -176,6 +180,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             reductions: Vec::new(),
             guards: 0,
             columns: Vec::new(),
+            uniform: false,
             team: None,
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
@@ -241,7 +246,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
     pub fn finish(mut self) -> (Vec<Binding>, Work) {
         self.work.opaque = self.space.opaque_quotients();
         for b in &self.bindings {
-            let whole = self.f.ty(b.value).max_bytes(&self.f.symbols) as f64;
+            let ty = b.scratch.as_ref().unwrap_or(self.f.ty(b.value));
+            let whole = ty.max_bytes(&self.f.symbols) as f64;
             // A cache holds what is read again; a gather reads only what it picks.
             self.work.bytes += self.loaded.get(&b.value).map_or(whole, |n| n.min(whole));
         }

@@ -53,6 +53,17 @@ impl Facts {
 /// negative, `0523` may exceed, `0524` `first n`, `0525` width, `0526` unrolling, `0527` `require` that cannot hold,
 /// `0528` too many registers, `0530` barrier and `0531` collective in divergent flow, `0532` cluster, `0533` no subgroup width.
 pub fn verify(kernel: &Kernel) -> Result<Facts, Vec<Diagnostic>> {
+    let (facts, errors) = examine(kernel);
+    if errors.is_empty() { Ok(facts) } else { Err(errors) }
+}
+
+/// What can be proved of a kernel, whether or not it is correct: passes make more statements of a correct kernel than
+/// authors may write.
+pub fn facts(kernel: &Kernel) -> Facts {
+    examine(kernel).0
+}
+
+fn examine(kernel: &Kernel) -> (Facts, Vec<Diagnostic>) {
     let mut v = Verifier {
         k: kernel,
         prover: Prover::default(),
@@ -74,7 +85,7 @@ pub fn verify(kernel: &Kernel) -> Result<Facts, Vec<Diagnostic>> {
         errors: Vec::new(),
     };
     v.kernel();
-    if v.errors.is_empty() { Ok(v.facts) } else { Err(v.errors) }
+    (v.facts, v.errors)
 }
 
 #[derive(Clone)]

@@ -1,7 +1,9 @@
 //! A grid of independent items, one for each lane.
 
 use super::{GROUP, power_of_two};
+use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered};
+use mlxc_ir::Range;
 use mlxc_ir::kernel::{Ix, Subgroup};
 
 /// One axis of a grid of items.
@@ -63,5 +65,26 @@ impl<'k> Emitter<'k, '_> {
             }
         });
         result
+    }
+
+    /// An element of a row of `extent` from its number in steps of `w`: a sum of parts, as the splits cut the row.
+    pub(in crate::lower) fn split_number(&mut self, number: Ix<'k>, extent: i64, splits: &[i64], w: i64) -> Coord {
+        let k = self.k;
+        let mut rest = number;
+        let mut extent = extent;
+        let mut out = Coord::constant(0);
+        for s in splits.iter().filter(|s| **s > 1) {
+            if *s >= extent || extent % s != 0 {
+                continue;
+            }
+            let part = k.let_index("part", rest.div(s / w));
+            let c = self.index(part, Range::new(0, extent / s - 1), 1);
+            out = out.plus(&c, *s);
+            rest = rest.rem(s / w);
+            extent = *s;
+        }
+        let last = k.let_index("c", rest * w);
+        let c = self.index(last, Range::new(0, extent - w), w);
+        out.plus(&c, 1)
     }
 }

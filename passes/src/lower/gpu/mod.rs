@@ -2,8 +2,10 @@
 //!
 //! What is computed is the emitter's business, as on CPUs. These files decide which lane computes it: [`items`] gives
 //! every element (or vector of four) to a lane of its own, [`team`] lets lanes share a reduction, [`map`] chooses between
-//! the two; [`product`] is for matrix products.
+//! the two; [`product`] is for matrix products,
+//! [`attention`] for scaled dot-product attention.
 
+pub(in crate::lower) mod attention;
 pub(in crate::lower) mod items;
 pub(in crate::lower) mod map;
 pub(in crate::lower) mod product;

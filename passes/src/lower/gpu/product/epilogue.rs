@@ -8,7 +8,6 @@ use crate::lower::matmul::Window;
 use crate::lower::matmul::parts::Part;
 use crate::lower::matmul::{push, spine, stored_value};
 use mlxc_ir::graph::ValueId;
-use mlxc_ir::kernel::Ix;
 use mlxc_ir::{Range, Size};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -42,7 +41,7 @@ impl<'k> Product<'_, 'k> {
             let item = e.ix(&item);
             let r = k.let_index("r", item.div(plan.width / w));
             let local_row = e.index(r, Range::new(0, plan.rows - 1), 1);
-            let local = self.split_column(e, item.rem(plan.width / w), w);
+            let local = e.split_number(item.rem(plan.width / w), plan.width, &plan.splits, w);
             let row = self.row.plus(&local_row, 1);
             let column = base.plus(&local, 1).plus(&e.lane(), 1);
             e.columns.extend_from_slice(&local.terms);
@@ -81,26 +80,5 @@ impl<'k> Product<'_, 'k> {
         });
         e.width = outer;
         result
-    }
-
-    /// A column of the block from its number in steps of `w`: a sum of parts, as the splits cut the block.
-    fn split_column(&self, e: &mut Emitter<'k, '_>, number: Ix<'k>, w: i64) -> Coord {
-        let k = e.k;
-        let mut rest = number;
-        let mut extent = self.plan.width;
-        let mut out = Coord::constant(0);
-        for s in self.plan.splits.iter().filter(|s| **s > 1) {
-            if *s >= extent || extent % s != 0 {
-                continue;
-            }
-            let part = k.let_index("part", rest.div(s / w));
-            let c = e.index(part, Range::new(0, extent / s - 1), 1);
-            out = out.plus(&c, *s);
-            rest = rest.rem(s / w);
-            extent = *s;
-        }
-        let last = k.let_index("c", rest * w);
-        let c = e.index(last, Range::new(0, extent - w), w);
-        out.plus(&c, 1)
     }
 }
