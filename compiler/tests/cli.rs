@@ -442,6 +442,23 @@ fn bench_has_figures_for_steps_and_kernels() {
 }
 
 #[test]
+fn devices_are_listed_and_chosen() {
+    let devices = json(&["devices", "--json"]);
+    let devices = devices.as_array().expect("a list");
+    assert_eq!(devices[0]["device"], "cpu");
+    assert!(devices[0]["targets"].as_array().is_some_and(|t| !t.is_empty()));
+    let table = ok(&["devices"]);
+    for (i, d) in devices.iter().enumerate().skip(1) {
+        assert_eq!(d["device"], format!("gpu:{}", i - 1));
+        assert!(table.contains(d["name"].as_str().expect("a name")), "{table}");
+    }
+    let run = |code, device| fails(code, &["perplexity", s(package()), "--text", "x", "--device", device]);
+    assert!(run(1, "auto").contains("MLXC0906"), "the package has code for the CPU only, so that runs");
+    assert!(fails(1, &["bench", s(package()), "--device", "gpu"]).contains("MLXC0701"));
+    assert!(run(2, "gpu:x").contains("gpu:N"));
+}
+
+#[test]
 fn convert_writes_a_folder_that_runs() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let target = folder.path().join("eight");

@@ -3,6 +3,7 @@
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used)]
 
+mod fixture;
 mod shaders;
 
 use mlxc_package::plan::Plan;
@@ -208,6 +209,59 @@ fn the_target_with_the_most_features_is_taken() {
     let bytes = shaders::bytes(|_| {}, &[least, most, target("beyond", &beyond)]);
     let model = Model::load(Arc::new(Package::from_bytes(bytes).unwrap()), &options(&folder)).unwrap();
     assert_eq!(model.target(), Some(if all.is_empty() { "least" } else { "most" }));
+}
+
+#[test]
+fn one_package_runs_on_cpu_and_gpu() {
+    let native = fixture::package();
+    let mut writer = mlxc_package::PackageWriter::in_memory();
+    writer.add("weights/0", native.member("weights/0").unwrap()).unwrap();
+    let cpu = &native.manifest().targets[0];
+    let features: Vec<&str> = cpu.features.iter().map(String::as_str).collect();
+    let shader = shaders::code(shaders::MODULES);
+    let code = mlxc_package::TargetCode {
+        name: &cpu.name,
+        kind: cpu.kind,
+        plan: &cpu.plan,
+        arch: &cpu.arch,
+        features: &features,
+        abi: cpu.abi,
+        align: cpu.align,
+        code: native.code(cpu).unwrap(),
+        symbols: &native.symbols(cpu).unwrap(),
+    };
+    let (text, symbols) = (shader.0.as_bytes(), shader.1.as_slice());
+    let gpu = mlxc_package::TargetCode { plan: "plan.gpu", code: text, symbols, ..target("webgpu", &[]) };
+    // The GPU's target is the first one, so its plan is the one a tool would show.
+    writer.add_target(&gpu).unwrap();
+    writer.add_target(&code).unwrap();
+    writer.add_plan(&cpu.plan, native.plan()).unwrap();
+    // Both plans read one weight, which has as many bytes for each.
+    let mut plan = shaders::plan();
+    let bytes = native.plan().weights[0].bytes;
+    plan.weights[0].shape = vec![bytes / 4];
+    plan.weights[0].bytes = bytes;
+    writer.add_plan("plan.gpu", &plan).unwrap();
+    let package = Arc::new(Package::from_bytes(writer.finish_bytes("0").unwrap()).unwrap());
+    assert_eq!(package.plan(), &plan);
+    let mut on_gpu = load(&package, |_| {});
+    assert_eq!((on_gpu.model().target(), on_gpu.model().plan()), (Some("webgpu"), &plan));
+    let weight = fixture::weight();
+    let x = rows(1, 3);
+    let squares = x.as_slice::<f32>().unwrap().iter().zip(&weight).map(|(x, w)| (x * w) * (x * w));
+    assert_eq!(append(&mut on_gpu, &x, 0).unwrap(), squares.collect::<Vec<_>>());
+
+    let on_cpu = |package: &Arc<Package>| {
+        let mut session = load(package, |o| o.device = Device::Cpu);
+        assert_eq!(session.model().target(), Some(cpu.name.as_str()));
+        assert_eq!(session.model().plan(), native.plan());
+        assert!(session.model().adapter().is_none() && gpu::counters(session.model()).is_none());
+        let values: Vec<f32> = (0..2 * fixture::WIDTH).map(|i| i as f32).collect();
+        let x = Tensor::from_slice(&[2, fixture::WIDTH], &values).unwrap();
+        let pos = Tensor::scalar(0i32).unwrap();
+        session.run("main", &[("x", x.view()), ("pos", pos.view())]).unwrap()
+    };
+    assert_eq!(on_cpu(&package), on_cpu(&native));
 }
 
 #[test]

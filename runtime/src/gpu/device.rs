@@ -134,6 +134,8 @@ impl Gpu {
         let descriptor = BufferDescriptor { label: None, size, usage, mapped_at_creation };
         let made = self.caught(|| self.device.create_buffer(&descriptor));
         self.buffers.fetch_add(1, Ordering::Relaxed);
+        // A device that is gone makes buffers that do not work, without a word.
+        self.present(&|| format!("making {}", what()))?;
         made.map_err(|e| RuntimeError::GpuMemory {
             adapter: self.info.title(),
             what: what(),
@@ -167,8 +169,18 @@ impl Gpu {
     /// Waits for a submission, or for all, and reports what has failed until then.
     pub(super) fn wait(&self, submission: Option<SubmissionIndex>, doing: &str) -> Result<(), RuntimeError> {
         let polled = self.device.poll(PollType::Wait { submission_index: submission, timeout: None });
+        if polled.is_err() {
+            // A submission that a lost device did not take cannot be waited for; that it is lost is told now.
+            let _ = self.device.poll(PollType::Poll);
+        }
         self.check(doing)?;
         polled.map(|_| ()).map_err(|e| self.failed(doing, e.to_string()))
+    }
+
+    /// Refuses a device that was lost.
+    fn present(&self, doing: &dyn Fn() -> String) -> Result<(), RuntimeError> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.lost.as_ref().map_or(Ok(()), |reason| Err(self.failed(doing(), reason.clone())))
     }
 
     /// Reports what has failed since the last look. A lost device stays lost.
@@ -234,4 +246,68 @@ fn limits(info: &AdapterInfo, plan: &Plan) -> Result<Limits, RuntimeError> {
         max_compute_workgroup_size_x: lanes.max(least.max_compute_workgroup_size_x),
         ..least
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::adapter::candidates;
+    use super::*;
+    use mlxc_package::TargetKind;
+
+    fn open() -> Gpu {
+        let candidate = candidates().into_iter().next();
+        let candidate = candidate.expect("a Vulkan device: apt-get install -y mesa-vulkan-drivers libvulkan1");
+        let target = Target {
+            name: "test".into(),
+            kind: TargetKind::Shader,
+            plan: "plan".into(),
+            arch: String::new(),
+            features: Vec::new(),
+            abi: 0,
+            align: 1,
+            code: String::new(),
+            symbols: String::new(),
+            bytes: 0,
+            sha256: String::new(),
+        };
+        Gpu::open(candidate, &target, &Plan::default(), false).unwrap()
+    }
+
+    fn buffer(gpu: &Gpu, bytes: u64) -> Result<wgpu::Buffer, RuntimeError> {
+        gpu.buffer(&|| "a test".into(), bytes, BufferUsages::COPY_DST, false)
+    }
+
+    #[test]
+    fn an_error_outside_of_calls_is_reported_once() {
+        let gpu = open();
+        let to = buffer(&gpu, 0).unwrap();
+        assert_eq!(to.size(), 256);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.clear_buffer(&to, 1, None); // offsets are multiples of four
+        let submission = gpu.submit(encoder);
+        let e = gpu.wait(Some(submission), "clearing").unwrap_err();
+        assert_eq!(e.id(), "MLXC0720");
+        assert!(e.to_string().contains("clearing failed") && !e.to_string().contains('\n'), "{e}");
+        gpu.check("more").unwrap();
+    }
+
+    #[test]
+    fn a_lost_device_stays_lost() {
+        let gpu = open();
+        gpu.device.destroy();
+        let lost = |e: RuntimeError| assert!(e.id() == "MLXC0720" && e.to_string().contains("lost"), "{e}");
+        lost(gpu.wait(None, "a step").unwrap_err());
+        lost(gpu.check("a step").unwrap_err());
+        lost(buffer(&gpu, 256).map(|_| ()).unwrap_err());
+        lost(gpu.check("a step").unwrap_err());
+    }
+
+    #[test]
+    fn sizes_past_the_limit_are_refused() {
+        let gpu = open();
+        let e = buffer(&gpu, gpu.info.limits.buffer_bytes).map(|_| ());
+        let e = e.and_then(|()| buffer(&gpu, 1 << 60).map(|_| ())).unwrap_err();
+        assert!(["MLXC0718", "MLXC0719"].contains(&e.id()), "{e}");
+        assert!(e.to_string().contains("a test"), "{e}");
+    }
 }

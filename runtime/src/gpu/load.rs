@@ -77,6 +77,7 @@ impl Loaded {
                 found: reason.unwrap_or_else(|| "none".into()),
             }
         })?;
+        gpu.check("compiling shaders")?;
         cache.save();
         let weights = Weights::new(&gpu, package, plan, options.weights)?;
         Ok(Loaded { target: number, pipelines, weights, code: target.bytes, gpu })

@@ -51,6 +51,9 @@ impl GpuSession {
         let (loaded, plan) = (loaded(&shared), shared.plan());
         let gpu = &loaded.gpu;
         let limit = gpu.info.limits.buffer_bytes;
+        for state in &plan.states {
+            gpu.at_most(&|| format!("state `{}`", state.name), padded(state.bytes), limit)?;
+        }
         let (sizes, state_places) = place(plan.states.iter().map(|s| (s.bytes, false)), limit);
         let copies = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let state = |bytes: &u64| gpu.buffer(&|| "states".into(), *bytes, copies, false);
@@ -301,6 +304,43 @@ impl Steps for GpuSession {
             arena: self.arena.size(),
             workers: 0,
             staged_inputs: on_device + transfers.upload.len() + transfers.readback.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/shaders/mod.rs"]
+#[allow(dead_code)]
+mod shaders;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, LoadOptions, Model};
+
+    #[test]
+    fn a_session_outlives_its_device() {
+        let folder = tempfile::tempdir().unwrap();
+        for profile in [false, true] {
+            let cache = Some(folder.path().into());
+            let options = LoadOptions { device: Device::Gpu(None), profile, cache, ..LoadOptions::default() };
+            let model = Model::load(shaders::package(), &options).unwrap();
+            let mut session = model.session().unwrap();
+            let (x, pos) = (Tensor::from_slice(&[1, 8], &[1f32; 8]).unwrap(), Tensor::scalar(0i32).unwrap());
+            let inputs = [("x", x.view()), ("pos", pos.view())];
+            session.run("main", &inputs).unwrap();
+            loaded(&model.shared).gpu.device.destroy();
+            let lost = |id: &str| assert_eq!(id, "MLXC0720");
+            for _ in 0..2 {
+                let e = session.run("main", &inputs).unwrap_err();
+                lost(e.id());
+                assert!(e.to_string().contains("lost"), "{e}");
+            }
+            lost(session.state("cache").unwrap_err().id());
+            let cache = Tensor::zeros(crate::DType::F32, &[16, 8]).unwrap();
+            lost(session.set_state("cache", cache.view()).unwrap_err().id());
+            session.reset();
+            lost(model.session().map(|_| ()).unwrap_err().id());
         }
     }
 }

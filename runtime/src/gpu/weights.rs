@@ -1,7 +1,7 @@
 //! Weights on the device: in few buffers, uploaded once in bounded pieces, or read where the package is mapped.
 
 use super::chunks::{Piece, place};
-use super::device::Gpu;
+use super::device::{Gpu, padded};
 use crate::{RuntimeError, WeightMemory};
 use mlxc_package::Package;
 use mlxc_package::plan::{Place, Plan};
@@ -32,6 +32,10 @@ impl Weights {
             let places = (0..members.len()).map(|buffer| Piece { buffer, offset: 0 }).collect();
             let mapped = members.iter().map(|m| m.len() as u64).sum();
             return Ok(Weights { buffers, places, mapped, copied: 0 });
+        }
+        for weight in &plan.weights {
+            let what = || format!("weight `{}`", weight.name);
+            gpu.at_most(&what, padded(weight.bytes), gpu.info.limits.buffer_bytes)?;
         }
         let alone = stored_to(plan);
         let pieces = members.iter().zip(alone).map(|(m, alone)| (m.len() as u64, alone));

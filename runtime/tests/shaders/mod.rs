@@ -203,14 +203,20 @@ pub fn target<'a>(name: &'a str, features: &'a [&'a str]) -> TargetCode<'a> {
     }
 }
 
-/// The bytes of a package with a plan, targets and modules.
-pub fn bytes_of(plan: &Plan, targets: &[TargetCode<'_>], modules: &[(&str, &str)]) -> Vec<u8> {
-    let mut writer = PackageWriter::in_memory();
+/// Modules one after another, and where each begins.
+pub fn code(modules: &[(&str, &str)]) -> (String, Vec<(String, u64)>) {
     let (mut code, mut symbols) = (String::new(), Vec::new());
     for (symbol, text) in modules {
         symbols.push((symbol.to_string(), code.len() as u64));
         code.push_str(text);
     }
+    (code, symbols)
+}
+
+/// The bytes of a package with a plan, targets and modules.
+pub fn bytes_of(plan: &Plan, targets: &[TargetCode<'_>], modules: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = PackageWriter::in_memory();
+    let (code, symbols) = code(modules);
     for target in targets {
         writer.add_target(&TargetCode { code: code.as_bytes(), symbols: &symbols, ..*target }).unwrap();
     }
