@@ -7,7 +7,8 @@ use mlxc::{Errors, Executable};
 use mlxc_ir::graph::interpret::{self, Mode, Tensor};
 use mlxc_ir::graph::{FunctionBuilder, Module, Op, Role, State, Symbol, SymbolKind, TensorType, ValueId, Weight};
 use mlxc_ir::{DType, Location, Range, Size};
-use mlxc_runtime::{LoadOptions, TensorView};
+use mlxc_ir::profile::TargetKind;
+use mlxc_runtime::{Device, LoadOptions, TensorView};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -64,6 +65,9 @@ pub struct Suite {
     fills: Vec<Fill>,
     labels: Vec<(String, Bound)>,
     line: u32,
+    /// The results that are kept, where not all are, and the states then.
+    results: Option<Vec<usize>>,
+    updates: Vec<u32>,
 }
 
 /// A constant extent.
@@ -85,6 +89,8 @@ impl Suite {
             fills: Vec::new(),
             labels: Vec::new(),
             line: 0,
+            results: None,
+            updates: Vec::new(),
         }
     }
 
@@ -184,7 +190,12 @@ impl Suite {
 
     /// The module.
     pub fn module(&self) -> Module {
-        Module { functions: vec![self.b.clone().finish()], ..self.module.clone() }
+        let mut f = self.b.clone().finish();
+        if let Some(kept) = &self.results {
+            f.results = kept.iter().map(|i| f.results[*i].clone()).collect();
+            f.updates.retain(|(p, _)| self.updates.contains(p));
+        }
+        Module { functions: vec![f], ..self.module.clone() }
     }
 
     /// The arguments at given symbol values.
@@ -221,7 +232,8 @@ impl Suite {
             .filter(|(_, (p, _))| matches!(p.role, Role::Weight(_)))
             .map(|(i, (p, fill))| (p.name.to_string(), self.weight_tensor(i, p, fill, &none).to_bytes()))
             .collect();
-        let load = LoadOptions { threads: Some(threads), poison: true, ..LoadOptions::default() };
+        let device = if options.profile.kind == TargetKind::Gpu { Device::Gpu(None) } else { Device::Cpu };
+        let load = LoadOptions { threads: Some(threads), device, poison: true, ..LoadOptions::default() };
         Executable::load(&module, options, &weights, &load)
     }
 
@@ -239,9 +251,6 @@ impl Suite {
         if self.recorded() {
             return;
         }
-        if let Ok(name) = std::env::var("MLXC_KERNELS") {
-            return self.interpret(&mlxc_codegen::gpu_profiles::by_name(&name).expect("a GPU profile"), values);
-        }
         let mut targets = vec!["host"];
         if cfg!(target_arch = "x86_64") {
             targets.push("x86-64-v3");
@@ -250,41 +259,52 @@ impl Suite {
             let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
             self.run_with(&options, 2, values);
         }
+        for target in ["vulkan", "webgpu"] {
+            self.run_on_gpu(target, values);
+        }
     }
 
-    /// Runs the kernels for a profile in the Kernel IR interpreter.
+    /// Compiles for a GPU target and compares as [`Suite::run`] does what the target has types for; what it has none for
+    /// is refused.
     ///
     /// # Panics
-    /// As [`Suite::run`].
-    pub fn interpret(&self, profile: &mlxc_ir::TargetProfile, values: &[&[i64]]) {
-        let module = self.module();
-        let f = mlxc_passes::canonicalise::canonicalise(&module.functions[0])
-            .and_then(|f| mlxc_passes::prepare::prepare(&f))
-            .unwrap_or_else(|e| panic!("{e}"));
-        let mut wrong = Vec::new();
-        let (g, p, layouts) = crate::kernels::kernels(&f, profile, true);
-        for (i, symbols) in values.iter().enumerate() {
-            let mut args = self.arguments(symbols, 7 + i as u64);
-            for (i, p) in f.params.iter().enumerate() {
-                if matches!(p.role, Role::Weight(_)) {
-                    args[i] = self.weight_tensor(i, p, &self.fills[i], symbols);
-                }
-            }
-            let run = |mode| interpret::run(&module, &f, &args, mode).unwrap_or_else(|e| panic!("`{}`: {e}", f.name));
-            let (reference, stated) = (run(Mode::Reference), run(Mode::Stated));
-            let got = crate::kernels::execute(&g, &p, &layouts, &args, 7);
-            for (i, (label, bound)) in self.labels.iter().enumerate() {
-                let (want, own) = (&reference.results[i], &stated.results[i]);
-                let worst = match bound {
-                    Bound::Tensor(ulp) => compare::excess(&got[i], want, own, *ulp),
-                    Bound::Each(ulp) => compare::excess_each(&got[i], want, own, *ulp),
-                };
-                if worst > 1.0 || worst.is_nan() {
-                    wrong.push(report(label, symbols, worst, &got[i], want, own));
-                }
-            }
+    /// As [`Suite::run`], and where there is no Vulkan driver.
+    pub fn run_on_gpu(&self, target: &str, values: &[&[i64]]) {
+        let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
+        let (kept, refused) = self.split(|v| {
+            let dtype = self.b.function().ty(v).dtype;
+            matches!(dtype, DType::F64 | DType::I64 | DType::U64) && !options.profile.storage.contains(&dtype)
+        });
+        for suite in refused {
+            let e = suite.compile(&options, 1).err().unwrap_or_else(|| panic!("`{}` compiled", suite.labels[0].0));
+            assert_eq!(e.0[0].id, 545, "{}: {e}", suite.labels[0].0);
         }
-        assert!(wrong.is_empty(), "suite `{}` for {}:\n{}", f.name, profile.name, wrong.join("\n"));
+        if !kept.labels.is_empty() || !kept.updates.is_empty() {
+            kept.run_with(&options, 2, values);
+        }
+    }
+
+    /// The results that no value of some kind goes into, and one of the others.
+    fn split(&self, unfit: impl Fn(ValueId) -> bool) -> (Suite, Option<Suite>) {
+        let f = self.b.function();
+        let mut bad = vec![false; f.nodes.len()];
+        for (i, node) in f.nodes.iter().enumerate() {
+            let own = (0..node.types.len() as u32).any(|index| unfit(ValueId { node: i as u32, index }));
+            // A value that a cast makes of it needs it all the same.
+            bad[i] = own || node.inputs.iter().any(|v| bad[v.node as usize]);
+        }
+        let with = |keep: &dyn Fn(usize) -> bool, updates: bool| Suite {
+            b: self.b.clone(),
+            module: self.module.clone(),
+            fills: self.fills.clone(),
+            labels: self.labels.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, l)| l.clone()).collect(),
+            line: self.line,
+            results: Some((0..f.results.len()).filter(|i| keep(*i)).collect()),
+            updates: f.updates.iter().filter(|(_, v)| updates && !bad[v.node as usize]).map(|(p, _)| *p).collect(),
+        };
+        let good = |i: usize| !bad[f.results[i].value.node as usize];
+        let first = (0..f.results.len()).find(|i| !good(*i));
+        (with(&good, true), first.map(|n| with(&|i| i == n, false)))
     }
 
     /// Notes the cases where they are only counted.
