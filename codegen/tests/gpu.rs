@@ -41,7 +41,8 @@ fn scalars<'k>(kernel: &'k Kernel, values: &[u64]) -> Vec<(&'k str, Scalar)> {
     let symbols = kernel.symbols.iter().map(|s| (kernel.var_name(s.var), false));
     let args = kernel.args.iter().map(|a| (&*a.name, matches!(a.kind, ArgKind::Scalar(d) if d.is_float())));
     let all = symbols.chain(args).zip(values);
-    all.map(|((name, float), v)| (name, if float { Scalar::Float(*v as f64) } else { Scalar::Int(*v as i64) })).collect()
+    all.map(|((name, float), v)| (name, if float { Scalar::Float(*v as f64) } else { Scalar::Int(*v as i64) }))
+        .collect()
 }
 
 fn interpreted(kernel: &Kernel, data: &[BufferData], values: &[u64], options: Options) -> Vec<BufferData> {
@@ -69,7 +70,8 @@ fn close(what: &str, got: &[BufferData], want: &[BufferData], tolerance: f64) {
 }
 
 fn legal(kernel: &Kernel, profile: &TargetProfile) -> GpuLegal {
-    legalise_gpu(kernel, profile, &[]).unwrap_or_else(|d| panic!("{}: {}\n{}", profile.name, d[0], kernel::print(kernel)))
+    legalise_gpu(kernel, profile, &[])
+        .unwrap_or_else(|d| panic!("{}: {}\n{}", profile.name, d[0], kernel::print(kernel)))
 }
 
 /// Validates the WGSL of a legal kernel; `MLXC_WGSL` names a folder to look at it in.
@@ -175,7 +177,8 @@ fn elementwise(types: &[(&str, DType)], to: DType, expression: &str) -> Kernel {
 
 #[test]
 fn casts_between_all_types() {
-    let interesting = [0.0, -0.0, 0.5, -1.5, 1e-6, 6e-8, 3e-5, 127.5, -129.0, 255.0, 300.7, 65504.0, 65520.0, 1e10, -1e10, 3e38];
+    let interesting =
+        [0.0, -0.0, 0.5, -1.5, 1e-6, 6e-8, 3e-5, 127.5, -129.0, 255.0, 300.7, 65504.0, 65520.0, 1e10, -1e10, 3e38];
     let profiles = wgsl_profiles();
     let types = [U8, I8, U16, I16, U32, I32, F16, BF16, F32];
     for from in types {
