@@ -3,7 +3,9 @@
 pub mod activations;
 pub mod bench;
 pub mod checkpoint;
+pub mod code;
 pub mod convert;
+pub mod devices;
 pub mod embed;
 pub mod error;
 pub mod executable;
@@ -13,6 +15,7 @@ pub mod generate;
 pub mod losses;
 pub mod models;
 pub mod nn;
+pub mod packaging;
 pub mod pipeline;
 pub mod quantization;
 pub mod reasons;

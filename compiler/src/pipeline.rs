@@ -1,18 +1,14 @@
 //! The way from a traced module to machine code: one function a stage, listed once.
 
+use crate::code::{Code, Legalised};
 use crate::error::Errors;
-use crate::weights::Weights;
-use mlxc_codegen::legalise::{Legal, legalise};
-use mlxc_codegen::llvm::{self, CpuCode};
-use mlxc_codegen::profiles;
+use mlxc_codegen::{gpu_profiles, profiles};
 use mlxc_ir::graph::{Function, Module};
-use mlxc_ir::kernel::Kernel;
 use mlxc_ir::{Diagnostic, TargetProfile};
-use mlxc_package::{NATIVE_ABI, PLAN, Package, PackageError, PackageWriter, TargetCode, TargetKind};
-use mlxc_passes::schedule::{Scheduled, StoredWeight, schedule};
+use mlxc_package::PackageError;
+use mlxc_passes::schedule::{Scheduled, schedule};
 use mlxc_passes::storage::{Layouts, Source, join_weights, layouts};
 use mlxc_passes::{canonicalise, decompose, eqsat, outline};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How much precision may differ from what the dtypes say.
@@ -63,10 +59,11 @@ impl Options {
         if name == "cpu" || name == "host" {
             return Options::for_host();
         }
-        let profile = profiles::by_name(name).ok_or_else(|| {
-            let known: Vec<String> = profiles::all().iter().map(|p| p.name.clone()).collect();
+        let profile = profiles::by_name(name).or_else(|| gpu_profiles::by_name(name)).ok_or_else(|| {
+            let cpus = profiles::all().into_iter().map(|p| p.name);
+            let known: Vec<String> = cpus.chain(gpu_profiles::NAMES.iter().map(|n| n.to_string())).collect();
             Diagnostic::new(901, "there is no target of that name")
-                .expected(format!("cpu, {}", known.join(", ")))
+                .expected(format!("cpu, metal, {}", known.join(", ")))
                 .found(name.to_string())
         })?;
         Ok(Options::for_profile(profile))
@@ -77,7 +74,7 @@ impl Options {
         Options { profile, level: Level::Strict, fuse: true, outline: true, max_scratch: None, threads }
     }
 
-    fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let profile = serde_json::to_string(&self.profile).expect("a profile is plain data");
         let text = format!("{:?} {} {} {:?} {profile}", self.level, self.fuse, self.outline, self.max_scratch);
         text.bytes()
@@ -105,6 +102,9 @@ pub const STAGES: &[&str] = &[
     "legal",
     "llvm",
     "asm",
+    "wgsl",
+    "spirv",
+    "msl",
 ];
 
 /// Every level of one compilation.
@@ -128,17 +128,17 @@ pub struct Compiled {
     /// Kernels, launches and memory.
     pub scheduled: Scheduled,
     /// Legal kernels.
-    pub legal: Vec<Legal>,
-    /// Machine code.
-    pub code: CpuCode,
+    pub legal: Legalised,
+    /// Machine code or shaders.
+    pub code: Code,
     /// Rules that fired, by function.
     pub rules: Vec<(String, eqsat::Report)>,
     /// Time each stage took.
     pub times: Vec<(&'static str, Duration)>,
-    options: Options,
+    pub(crate) options: Options,
 }
 
-/// Compiles a module to machine code and a plan. Weights are not needed until the package is written.
+/// Compiles a module to code for one target and a plan. Weights are not needed until the package is written.
 ///
 /// # Errors
 /// What a stage refuses, with the user's source line where there is one.
@@ -155,8 +155,48 @@ pub fn compile_with(
     options: &Options,
     stage: &mut dyn FnMut(&'static str),
 ) -> Result<Compiled, Errors> {
-    llvm::available()?;
+    let mut all = compile_targets(module, std::slice::from_ref(options), stage)?;
+    Ok(all.remove(0))
+}
+
+/// Compiles a module for several targets; what does not depend on the target is done once. The options differ in the
+/// profile alone.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_targets(
+    module: &Module,
+    options: &[Options],
+    stage: &mut dyn FnMut(&'static str),
+) -> Result<Vec<Compiled>, Errors> {
+    let Some(first) = options.first() else { return Ok(Vec::new()) };
+    for o in options {
+        Code::available(&o.profile)?;
+    }
     let mut clock = Clock { times: Vec::new(), started: Instant::now(), stage };
+    let front = front(module, first, &mut clock)?;
+    let shared = clock.times.clone();
+    let mut out = Vec::new();
+    for o in options {
+        clock.times = shared.clone();
+        out.push(back(&front, o, &mut clock)?);
+    }
+    Ok(out)
+}
+
+/// The levels that every target shares.
+struct Front {
+    traced: Module,
+    canonical: Module,
+    outlined: Module,
+    saturated: Module,
+    joined: Module,
+    decomposed: Module,
+    sources: Vec<Source>,
+    rules: Vec<(String, eqsat::Report)>,
+}
+
+fn front(module: &Module, options: &Options, clock: &mut Clock<'_>) -> Result<Front, Errors> {
     mlxc_ir::graph::verify::verify(module)?;
     let canonical = clock.run("canonical", || each(module, canonicalise::canonicalise))?;
     let outlined =
@@ -181,39 +221,37 @@ pub fn compile_with(
     let decomposed = clock
         .run("decompose", || each(&joined, |f| decompose::decompose(f).and_then(|g| canonicalise::canonicalise(&g))))?;
     verified("decompose", &decomposed)?;
-    let layouts = layouts(&decomposed, &options.profile)?;
+    let traced = module.clone();
+    Ok(Front { traced, canonical, outlined, saturated, joined, decomposed, sources, rules })
+}
+
+fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compiled, Errors> {
+    let layouts = layouts(&front.decomposed, &options.profile)?;
     let mut scheduled = clock.run("partition", || {
         let how = mlxc_passes::schedule::Options { fuse: options.fuse, exact: options.level == Level::Exact };
-        schedule(&decomposed, &sources, &layouts, &options.profile, how)
+        schedule(&front.decomposed, &front.sources, &layouts, &options.profile, how)
     })?;
-    let legal = clock.run("legal", || {
-        scheduled
-            .kernels
-            .iter()
-            .map(|k| legalise(k, &options.profile).map_err(|mut d| of_kernel(k, d.swap_remove(0))))
-            .collect::<Result<Vec<Legal>, Diagnostic>>()
-    })?;
-    let code =
-        clock.run("llvm", || llvm::compile(&legal, &options.profile, &llvm::Options { threads: options.threads }))?;
-    bind_code(&mut scheduled, &code)?;
+    let legal = clock.run("legal", || Legalised::new(&mut scheduled, &options.profile))?;
+    let writer = if legal.is_gpu() { "shaders" } else { "llvm" };
+    let code = clock.run(writer, || Code::new(&legal, &options.profile, options.threads))?;
+    code.bind(&legal, &mut scheduled)?;
     if let Some(most) = options.max_scratch {
         check_scratch(&scheduled, most)?;
     }
-    let times = clock.times;
     Ok(Compiled {
-        traced: module.clone(),
-        canonical,
-        outlined,
-        saturated,
-        joined,
-        decomposed,
-        sources,
+        traced: front.traced.clone(),
+        canonical: front.canonical.clone(),
+        outlined: front.outlined.clone(),
+        saturated: front.saturated.clone(),
+        joined: front.joined.clone(),
+        decomposed: front.decomposed.clone(),
+        sources: front.sources.clone(),
         layouts,
         scheduled,
         legal,
         code,
-        rules,
-        times,
+        rules: front.rules.clone(),
+        times: clock.times.clone(),
         options: options.clone(),
     })
 }
@@ -241,37 +279,10 @@ fn each(module: &Module, mut f: impl FnMut(&Function) -> Result<Function, Diagno
     Ok(Module { weights: module.weights.clone(), states: module.states.clone(), functions })
 }
 
-/// A kernel's diagnostic with the user's lines and ops.
-fn of_kernel(kernel: &Kernel, d: Diagnostic) -> Diagnostic {
-    let ops = kernel.comment.iter().map(|ops| format!("the kernel computes {ops}"));
-    let lines = (!kernel.origin.is_empty()).then(|| format!("from {}", kernel.origin.join(", ")));
-    ops.chain(lines).fold(d, Diagnostic::note)
-}
-
 /// A stage that breaks a module is a defect of that stage, and is named.
 fn verified(stage: &str, module: &Module) -> Result<(), Errors> {
     mlxc_ir::graph::verify::verify(module)
         .map_err(|d| Errors(d.into_iter().map(|d| d.note(format!("found after stage `{stage}`"))).collect()))
-}
-
-/// Group memory and symbols come from the code that was generated.
-fn bind_code(scheduled: &mut Scheduled, code: &CpuCode) -> Result<(), Diagnostic> {
-    let mut phases = code.phases.iter();
-    for k in &mut scheduled.plan.kernels {
-        for p in &mut k.phases {
-            let made = phases.next().filter(|c| c.kernel == k.name && c.phase == p.name);
-            let made = made.ok_or_else(|| Diagnostic::new(902, format!("kernel `{}` has no code", k.name)))?;
-            p.symbol.clone_from(&made.symbol);
-            p.group_bytes = made.group_bytes;
-        }
-    }
-    for e in &mut scheduled.plan.entries {
-        let bytes = |l: &mlxc_package::plan::Launch| {
-            scheduled.plan.kernels[l.kernel as usize].phases[l.phase as usize].group_bytes
-        };
-        e.arena.worker_bytes = e.launches.iter().map(bytes).max().unwrap_or(0);
-    }
-    Ok(())
 }
 
 fn check_scratch(scheduled: &Scheduled, most: u64) -> Result<(), Diagnostic> {
@@ -286,107 +297,8 @@ fn check_scratch(scheduled: &Scheduled, most: u64) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Further members of a package: name and bytes.
-pub type Extras = Vec<(String, Vec<u8>)>;
-
-impl Compiled {
-    /// Name of the target.
-    pub fn target(&self) -> &str {
-        &self.options.profile.name
-    }
-
-    /// Writes the package to a file, one weight at a time; `done` is told the bytes of each weight as it is written.
-    ///
-    /// # Errors
-    /// What the weights or the file system say; then no file is left behind.
-    pub fn save(
-        &self,
-        path: &Path,
-        weights: &dyn Weights,
-        extras: &Extras,
-        done: &mut dyn FnMut(u64),
-    ) -> Result<(), Errors> {
-        let mut writer = PackageWriter::create(path).map_err(package_error)?;
-        self.fill(&mut writer, weights, extras, done)?;
-        writer.finish(&self.options.fingerprint()).map_err(package_error)?;
-        Ok(())
-    }
-
-    /// The package in memory.
-    ///
-    /// # Errors
-    /// What the weights say.
-    pub fn package(&self, weights: &dyn Weights, extras: &Extras) -> Result<Package, Errors> {
-        Ok(Package::from_bytes(self.package_bytes(weights, extras)?).map_err(package_error)?)
-    }
-
-    /// The bytes of the package.
-    ///
-    /// # Errors
-    /// What the weights say.
-    pub fn package_bytes(&self, weights: &dyn Weights, extras: &Extras) -> Result<Vec<u8>, Errors> {
-        let mut writer = PackageWriter::in_memory();
-        self.fill(&mut writer, weights, extras, &mut |_| {})?;
-        Ok(writer.finish_bytes(&self.options.fingerprint()).map_err(package_error)?)
-    }
-
-    fn fill(
-        &self,
-        writer: &mut PackageWriter,
-        weights: &dyn Weights,
-        extras: &Extras,
-        done: &mut dyn FnMut(u64),
-    ) -> Result<(), Errors> {
-        writer.add_plan(PLAN, &self.scheduled.plan).map_err(package_error)?;
-        let cpu = profiles::cpu_target(&self.options.profile.name).expect("a compiled profile is a CPU's");
-        let arch = cpu.triple.split('-').next().unwrap_or_default();
-        writer
-            .add_target(&TargetCode {
-                name: cpu.profile,
-                kind: TargetKind::Native,
-                plan: PLAN,
-                arch,
-                features: cpu.required,
-                abi: NATIVE_ABI,
-                align: self.code.blob.align,
-                code: &self.code.blob.bytes,
-                symbols: &self.code.blob.symbols,
-            })
-            .map_err(package_error)?;
-        for (name, bytes) in extras {
-            writer.add(name, bytes).map_err(package_error)?;
-        }
-        for (w, planned) in self.scheduled.weights.iter().zip(&self.scheduled.plan.weights) {
-            let bytes = self.stored(w, weights)?;
-            writer.add(&planned.member, &bytes).map_err(package_error)?;
-            done(bytes.len() as u64);
-        }
-        Ok(())
-    }
-
-    /// A weight's bytes as stored.
-    fn stored(&self, w: &StoredWeight, weights: &dyn Weights) -> Result<Vec<u8>, Diagnostic> {
-        let original = |n: u32| {
-            let weight = &self.traced.weights[n as usize];
-            weights.read(&weight.name, &weight.ty)
-        };
-        let shape: Vec<u64> = w.ty.const_shape().unwrap_or_default().iter().map(|n| *n as u64).collect();
-        let size = w.ty.dtype.bytes() as usize;
-        match &w.source {
-            Source::Constant(d) => Ok(w.layout.store(&d.bytes, &shape, size)),
-            Source::Original(n) => Ok(w.layout.store(&original(*n)?, &shape, size)),
-            Source::Joined(parts) => {
-                let mut rows = Vec::new();
-                for p in parts {
-                    rows.extend_from_slice(&original(*p)?);
-                }
-                Ok(w.layout.store(&rows, &shape, size))
-            }
-        }
-    }
-}
-
-pub(crate) fn package_error(e: PackageError) -> Diagnostic {
+/// A package error as a diagnostic.
+pub fn package_error(e: PackageError) -> Diagnostic {
     let id = e.id().trim_start_matches("MLXC").parse().unwrap_or(600);
     Diagnostic::new(id, e.to_string())
 }

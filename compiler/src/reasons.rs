@@ -38,9 +38,14 @@ pub fn collect(compiled: &Compiled) -> Vec<Reason> {
     out
 }
 
-/// The reasons a package carries; `None` if it was stripped.
-pub fn of_package(package: &Package) -> Option<Vec<Reason>> {
-    serde_json::from_slice(package.member("reasons/refused.json").ok()?).ok()
+/// The member of a target's reasons.
+pub fn member(target: &str) -> String {
+    format!("reasons/{target}.json")
+}
+
+/// The reasons a package carries for a target; `None` if it was stripped.
+pub fn of_package(package: &Package, target: &str) -> Option<Vec<Reason>> {
+    serde_json::from_slice(package.member(&member(target)).ok()?).ok()
 }
 
 /// Reasons that name both values, in either order.

@@ -3,7 +3,8 @@
 use crate::checkpoint::check_unread;
 use crate::error::Errors;
 use crate::models::{Architecture, Config, EntryOptions, trace_model};
-use crate::pipeline::{Compiled, Extras, Level, Options, compile_with};
+use crate::packaging::{Extras, Packaging};
+use crate::pipeline::{Compiled, Level, Options, compile_targets, compile_with};
 use crate::quantization::{Quantization, Quantizing};
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
 use mlxc_ir::graph::Module;
@@ -24,8 +25,8 @@ struct Described {
 pub struct Build {
     /// Folder, package or text graph.
     pub model: PathBuf,
-    /// Target name; `cpu` for this machine.
-    pub target: String,
+    /// Names of the targets, the first the one that tools show; `cpu` is this machine.
+    pub targets: Vec<String>,
     /// dtype; the checkpoint's own unless given.
     pub dtype: Option<DType>,
     /// Tokens of the key-value state; the smaller of 4096 and the model's own unless given.
@@ -60,7 +61,7 @@ impl Build {
     pub fn new(model: impl Into<PathBuf>) -> Self {
         Build {
             model: model.into(),
-            target: "cpu".into(),
+            targets: vec!["cpu".into()],
             dtype: None,
             context: None,
             prefill_chunk: 512,
@@ -169,27 +170,50 @@ impl Build {
             .into())
     }
 
-    /// The options of the compilation.
+    /// The options of the compilation, one a target.
     ///
     /// # Errors
-    /// A target that is not known.
-    pub fn options(&self) -> Result<Options, Errors> {
-        let mut options = Options::for_target(&self.target)?;
-        options.level = self.level;
-        options.fuse = self.fuse;
-        options.outline = self.outline;
-        options.max_scratch = self.max_scratch;
-        Ok(options)
+    /// A target that is not known, `MLXC0910` one that is named twice.
+    pub fn options(&self) -> Result<Vec<Options>, Errors> {
+        let mut all: Vec<Options> = Vec::new();
+        for name in &self.targets {
+            let mut options = Options::for_target(name)?;
+            if all.iter().any(|o| o.profile.name == options.profile.name) {
+                return Err(Diagnostic::new(910, "a target is named twice")
+                    .expected("each target once")
+                    .found(options.profile.name)
+                    .into());
+            }
+            options.level = self.level;
+            options.fuse = self.fuse;
+            options.outline = self.outline;
+            options.max_scratch = self.max_scratch;
+            all.push(options);
+        }
+        if all.is_empty() {
+            return Err(Diagnostic::new(901, "no target is named").expected("cpu, or a profile's name").into());
+        }
+        Ok(all)
     }
 
-    /// Traces and compiles.
+    /// Traces and compiles for the first target.
     ///
     /// # Errors
     /// What tracing or a stage says.
     pub fn compile(&self, stage: &mut dyn FnMut(&'static str)) -> Result<Compiled, Errors> {
         stage("trace");
         let module = self.trace()?;
-        compile_with(&module, &self.options()?, stage)
+        compile_with(&module, &self.options()?[0], stage)
+    }
+
+    /// Traces, and compiles for every target.
+    ///
+    /// # Errors
+    /// What tracing or a stage says.
+    pub fn compile_all(&self, stage: &mut dyn FnMut(&'static str)) -> Result<Vec<Compiled>, Errors> {
+        stage("trace");
+        let module = self.trace()?;
+        compile_targets(&module, &self.options()?, stage)
     }
 
     /// The weights of a module that was traced from this model.
@@ -220,7 +244,7 @@ impl Build {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn extras(&self, compiled: &Compiled) -> Result<Extras, Errors> {
+    pub fn extras(&self, compiled: &[Compiled]) -> Result<Extras, Errors> {
         let mut out = Extras::new();
         let text =
             ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
@@ -230,13 +254,14 @@ impl Build {
                 out.push((format!("text/{name}"), read(&path)?.into_bytes()));
             }
         }
-        if !self.strip {
-            out.push(("ir/graph".into(), mlxc_ir::graph::text::print(&compiled.traced).into_bytes()));
-            out.push(("ir/lowered".into(), mlxc_ir::graph::text::print(&compiled.decomposed).into_bytes()));
-            let kernels: String = compiled.scheduled.kernels.iter().map(mlxc_ir::kernel::print).collect();
-            out.push(("ir/kernels".into(), kernels.into_bytes()));
-            let refused = serde_json::to_vec(&crate::reasons::collect(compiled)).expect("reasons are plain data");
-            out.push(("reasons/refused.json".into(), refused));
+        let Some(first) = compiled.first().filter(|_| !self.strip) else { return Ok(out) };
+        out.push(("ir/graph".into(), mlxc_ir::graph::text::print(&first.traced).into_bytes()));
+        out.push(("ir/lowered".into(), mlxc_ir::graph::text::print(&first.decomposed).into_bytes()));
+        for c in compiled {
+            let kernels: String = c.scheduled.kernels.iter().map(mlxc_ir::kernel::print).collect();
+            out.push((kernels_member(c.target()), kernels.into_bytes()));
+            let refused = serde_json::to_vec(&crate::reasons::collect(c)).expect("reasons are plain data");
+            out.push((crate::reasons::member(c.target()), refused));
         }
         Ok(out)
     }
@@ -249,15 +274,21 @@ impl Build {
         if self.is_package() {
             return Ok(Arc::new(self.open_package()?));
         }
-        let compiled = self.compile(stage)?;
+        let compiled = self.compile_all(stage)?;
         stage("write");
         let folder = tempfile::tempdir()
             .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
         let path = folder.path().join("model.mlxc");
-        compiled.save(&path, &*self.weights(&compiled.traced)?, &self.extras(&compiled)?, &mut |_| {})?;
+        let weights = self.weights(&compiled[0].traced)?;
+        Packaging::new(&compiled).save(&path, &*weights, &self.extras(&compiled)?, &mut |_| {})?;
         // The mapping outlives the name.
         Ok(Arc::new(Package::open(&path).map_err(crate::pipeline::package_error)?))
     }
+}
+
+/// The member of a target's Kernel IR.
+pub fn kernels_member(target: &str) -> String {
+    format!("ir/kernels/{target}")
 }
 
 fn read(path: &Path) -> Result<String, Diagnostic> {

@@ -65,9 +65,10 @@ pub enum Command {
 pub struct BuildArgs {
     /// Hugging Face folder, package or text graph.
     pub model: PathBuf,
-    /// Target: `cpu` for this machine, or a profile's name.
-    #[arg(long, default_value = "cpu")]
-    pub target: String,
+    /// Targets, separated by commas: `cpu` for this machine (unless another is given), `metal`, `vulkan`, `webgpu`, or
+    /// a profile's name. A package may hold several; what shows one shows the first.
+    #[arg(long, value_name = "TARGETS", value_delimiter = ',')]
+    pub target: Vec<String>,
     /// dtype of weights and activations; the checkpoint's own unless given.
     #[arg(long, value_parser = dtype)]
     pub dtype: Option<DType>,

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 pub fn run(a: &Bench) -> Outcome {
     let progress = Progress::new();
-    let package = a.build.build().package(&mut |s| progress.stage(s))?;
+    let package = a.build.build_for(a.run.device)?.package(&mut |s| progress.stage(s))?;
     let settings = Settings {
         prefill: a.prefill,
         decode: a.decode,

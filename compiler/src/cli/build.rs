@@ -4,6 +4,8 @@ use super::args::{Compile, Inspect};
 use super::progress::Progress;
 use super::{Outcome, print};
 use mlxc::Diagnostic;
+use mlxc::packaging::Packaging;
+use mlxc::pipeline::Compiled;
 use mlxc::report::{PlanReport, human, report};
 use serde_json::json;
 use std::fmt::Write;
@@ -18,62 +20,82 @@ pub fn compile(a: &Compile) -> Outcome {
             .into());
     }
     let progress = Progress::new();
-    let compiled = build.compile(&mut |s| progress.stage(s))?;
+    let all = build.compile_all(&mut |s| progress.stage(s))?;
     progress.stage("opening weights");
-    let weights = build.weights(&compiled.traced)?;
-    let extras = build.extras(&compiled)?;
-    let plan = &compiled.scheduled.plan;
-    let total: u64 = plan.weights.iter().map(|w| w.bytes).sum();
+    let weights = build.weights(&all[0].traced)?;
+    let extras = build.extras(&all)?;
+    let packaging = Packaging::new(&all);
+    let total = packaging.weight_bytes();
     let mut written = 0;
-    compiled.save(&a.output, &*weights, &extras, &mut |n| {
+    packaging.save(&a.output, &*weights, &extras, &mut |n| {
         written += n;
         progress.bytes(written, total);
     })?;
     let elapsed = progress.finish();
-    let r = report(plan);
     if a.json {
-        let stages: serde_json::Map<String, serde_json::Value> =
-            compiled.times.iter().map(|(n, t)| ((*n).into(), json!(t.as_secs_f64()))).collect();
+        let targets: Vec<serde_json::Value> = all.iter().map(target_json).collect();
         let out = json!({
             "output": a.output.display().to_string(),
-            "target": compiled.target(),
             "seconds": elapsed.as_secs_f64(),
-            "stage_seconds": stages,
-            "code_bytes": compiled.code.blob.bytes.len(),
-            "kernels": r.kernels,
-            "weight_bytes": r.weight_bytes,
-            "state_bytes": r.state_bytes,
-            "entries": r.entries,
+            "weight_bytes": total,
+            "targets": targets,
         });
         return print(&format!("{out:#}\n"));
     }
     let mut out = String::new();
-    for (name, time) in &compiled.times {
-        let _ = writeln!(out, "{name:<12} {:>9.1} ms", time.as_secs_f64() * 1e3);
+    for c in &all {
+        if all.len() > 1 {
+            let _ = writeln!(out, "== {}", c.target());
+        }
+        for (name, time) in &c.times {
+            let _ = writeln!(out, "{name:<12} {:>9.1} ms", time.as_secs_f64() * 1e3);
+        }
     }
-    for (function, rules) in &compiled.rules {
+    for (function, rules) in &all[0].rules {
         let fired: Vec<String> = rules.fired.iter().map(|(_, name, n)| format!("{name} {n}")).collect();
         if !fired.is_empty() {
             let _ = writeln!(out, "rules in {function}: {}", fired.join(", "));
         }
     }
-    out.push_str(&table(&r));
+    for c in &all {
+        if all.len() > 1 {
+            let _ = writeln!(out, "== {}", c.target());
+        }
+        out.push_str(&table(&report(&c.scheduled.plan)));
+    }
+    let names: Vec<&str> = all.iter().map(Compiled::target).collect();
+    let code: usize = all.iter().map(|c| c.code.bytes().len()).sum();
     let _ = writeln!(
         out,
         "wrote {} for {}: {} of code, {} of weights, in {:.1} s",
         a.output.display(),
-        compiled.target(),
-        human(compiled.code.blob.bytes.len() as u64),
-        human(r.weight_bytes),
+        names.join(", "),
+        human(code as u64),
+        human(total),
         elapsed.as_secs_f64()
     );
     print(&out)
 }
 
+fn target_json(c: &Compiled) -> serde_json::Value {
+    let r = report(&c.scheduled.plan);
+    let stages: serde_json::Map<String, serde_json::Value> =
+        c.times.iter().map(|(n, t)| ((*n).into(), json!(t.as_secs_f64()))).collect();
+    json!({
+        "target": c.target(),
+        "stage_seconds": stages,
+        "code_bytes": c.code.bytes().len(),
+        "kernels": r.kernels,
+        "weight_bytes": r.weight_bytes,
+        "state_bytes": r.state_bytes,
+        "entries": r.entries,
+    })
+}
+
 pub fn inspect(a: &Inspect) -> Outcome {
     let build = a.build.build();
     let r = if build.is_package() {
-        report(build.open_package()?.plan())
+        report(a.build.plan_of(&build.open_package()?)?.1)
     } else {
         let progress = Progress::new();
         let compiled = build.compile(&mut |s| progress.stage(s))?;

@@ -2,9 +2,8 @@
 
 use super::args::Devices;
 use super::{Outcome, print};
+use mlxc::devices::{cpu_targets, gpu_targets};
 use mlxc::report::human;
-use mlxc_codegen::{gpu_profiles, profiles};
-use mlxc_ir::profile::TargetProfile;
 use mlxc_runtime::gpu::{AdapterInfo, adapters};
 use serde_json::json;
 use std::fmt::Write;
@@ -18,24 +17,6 @@ pub fn run(a: &Devices) -> Outcome {
         return print(&format!("{text}\n"));
     }
     print(&table(&adapters))
-}
-
-/// Names of the CPU profiles this machine runs, best first.
-fn cpu_targets() -> Vec<String> {
-    let runs = |p: &TargetProfile| profiles::cpu_target(&p.name).is_some_and(profiles::runs_here);
-    profiles::all().into_iter().filter(runs).map(|p| p.name).collect()
-}
-
-/// Names of the GPU profiles that an adapter runs. Whether a package's buffers are small enough shows when it is loaded.
-fn gpu_targets(adapter: &AdapterInfo) -> Vec<String> {
-    let runs = |p: &TargetProfile| {
-        let (needs, has) = (&p.limits, &adapter.limits);
-        adapter.missing(&gpu_profiles::required(p)).is_empty()
-            && needs.buffers <= has.buffers
-            && needs.group_lanes <= has.group_lanes
-            && needs.group_bytes <= has.group_bytes
-    };
-    gpu_profiles::all().into_iter().filter(runs).map(|p| p.name).collect()
 }
 
 fn threads() -> usize {

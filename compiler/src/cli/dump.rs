@@ -4,7 +4,12 @@ use super::args::Dump;
 use super::progress::Progress;
 use super::{Outcome, print, write_file};
 use mlxc::Diagnostic;
-use mlxc::pipeline::STAGES;
+use mlxc::code::{Legalised, modules};
+use mlxc::pipeline::{Compiled, STAGES};
+use mlxc_codegen::gpu_profiles::{self, ShaderLanguage};
+use mlxc_codegen::wgsl::{self, Header};
+use mlxc_ir::profile::TargetKind;
+use mlxc_package::Package;
 use std::fmt::Write;
 
 pub fn run(a: &Dump) -> Outcome {
@@ -32,23 +37,63 @@ fn plan_json(plan: &mlxc_package::plan::Plan) -> String {
 
 fn of_package(a: &Dump) -> Result<String, super::Failure> {
     let package = a.build.build().open_package()?;
+    let (target, plan) = a.build.plan_of(&package)?;
     let member = match a.stage.as_str() {
-        "plan" if a.json => return Ok(plan_json(package.plan())),
-        "plan" => return Ok(plan_text(package.plan())),
-        "trace" => "ir/graph",
-        "decompose" => "ir/lowered",
-        "kernels" => "ir/kernels",
+        "plan" if a.json => return Ok(plan_json(plan)),
+        "plan" => return Ok(plan_text(plan)),
+        "trace" => "ir/graph".to_string(),
+        "decompose" => "ir/lowered".to_string(),
+        "kernels" => mlxc::source::kernels_member(&target),
+        "wgsl" | "msl" => return shaders_of_package(a, &package, &target),
         other => {
             return Err(Diagnostic::new(909, format!("a package does not hold stage `{other}`"))
-                .expected("trace, decompose, kernels or plan; dump the model's folder for the others")
+                .expected("trace, decompose, kernels, plan, wgsl or msl; dump the model's folder for the others")
                 .into());
         }
     };
-    let bytes = package.member(member).map_err(|e| {
+    let bytes = package.member(&member).map_err(|e| {
         Diagnostic::new(909, "the package was stripped").found(e.to_string()).note("compile it again without --strip")
     })?;
     let text = String::from_utf8_lossy(bytes).into_owned();
     if a.stage == "kernels" { Ok(pick(&text, a.kernel.as_deref())) } else { Ok(text) }
+}
+
+/// The shaders that a package holds for a target.
+fn shaders_of_package(a: &Dump, package: &Package, target: &str) -> Result<String, super::Failure> {
+    let profile = mlxc::Options::for_target(target)?.profile;
+    let language = (profile.kind == TargetKind::Gpu).then(|| gpu_profiles::language(&profile));
+    let found = package.manifest().targets.iter().find(|t| t.name == target);
+    let Some(found) = found.filter(|_| language.is_some_and(|l| stage_of(l) == a.stage)) else {
+        return Err(no_stage(&a.stage, target));
+    };
+    let code = package.code(found).map_err(mlxc::pipeline::package_error)?;
+    let mut symbols = package.symbols(found).map_err(mlxc::pipeline::package_error)?;
+    symbols.sort_by_key(|s| s.1);
+    let ends = symbols.iter().skip(1).map(|s| s.1).chain([code.len() as u64]);
+    let mut out = String::new();
+    for ((symbol, from), to) in symbols.iter().zip(ends) {
+        let own = |k: &str| symbol.strip_prefix(k).is_some_and(|rest| rest.starts_with('_'));
+        if a.kernel.as_deref().is_none_or(own) {
+            out.push_str(&String::from_utf8_lossy(&code[*from as usize..to as usize]));
+        }
+    }
+    Ok(out)
+}
+
+fn stage_of(language: ShaderLanguage) -> &'static str {
+    match language {
+        ShaderLanguage::Wgsl => "wgsl",
+        ShaderLanguage::Msl => "msl",
+    }
+}
+
+fn no_stage(stage: &str, target: &str) -> super::Failure {
+    let expected = match stage {
+        "llvm" | "asm" => "a CPU's profile",
+        "msl" => "--target metal",
+        _ => "--target webgpu or vulkan",
+    };
+    Diagnostic::new(909, format!("target `{target}` has no stage `{stage}`")).expected(expected).into()
 }
 
 fn of_compilation(a: &Dump) -> Result<String, super::Failure> {
@@ -79,21 +124,55 @@ fn of_compilation(a: &Dump) -> Result<String, super::Failure> {
             pick(&all, a.kernel.as_deref())
         }
         "legal" => {
-            let legal = compiled.legal.iter().filter(|l| wanted(&l.kernel().name));
-            legal.map(|l| mlxc_ir::kernel::print(l.kernel())).collect()
+            let legal = compiled.legal.kernels();
+            legal.into_iter().filter(|k| wanted(&k.name)).map(mlxc_ir::kernel::print).collect()
         }
-        stage => {
-            let mut out = String::new();
-            for l in compiled.legal.iter().filter(|l| wanted(&l.kernel().name)) {
+        stage => code_of(a, stage, &compiled)?,
+    })
+}
+
+/// The stages that are the target's own.
+fn code_of(a: &Dump, stage: &str, compiled: &Compiled) -> Result<String, super::Failure> {
+    let wanted = |name: &str| a.kernel.as_deref().is_none_or(|k| k == name);
+    let mut out = String::new();
+    match &compiled.legal {
+        Legalised::Cpu(all) if matches!(stage, "llvm" | "asm") => {
+            for l in all.iter().filter(|l| wanted(&l.kernel().name)) {
                 out.push_str(&if stage == "llvm" {
                     mlxc_codegen::llvm::print_ir(l)?
                 } else {
                     mlxc_codegen::llvm::print_assembly(l)?
                 });
             }
-            out
         }
-    })
+        Legalised::Gpu(all) => {
+            let language = if stage == "msl" { ShaderLanguage::Msl } else { ShaderLanguage::Wgsl };
+            let profile = mlxc::Options::for_target(compiled.target())?.profile;
+            if gpu_profiles::language(&profile) != language || matches!(stage, "llvm" | "asm") {
+                return Err(no_stage(stage, compiled.target()));
+            }
+            for m in modules(all, language, Header::Naga).into_iter().filter(|m| wanted(&m.kernel)) {
+                if stage == "spirv" {
+                    let _ = writeln!(out, "; {}", m.entry);
+                    out.push_str(&words(&wgsl::spirv(&m.text)?));
+                } else {
+                    out.push_str(&m.text);
+                }
+            }
+        }
+        Legalised::Cpu(_) => return Err(no_stage(stage, compiled.target())),
+    }
+    Ok(out)
+}
+
+/// SPIR-V as words, eight a line; `xxd -r -p` and `spirv-dis` read it back.
+fn words(module: &[u32]) -> String {
+    let mut out = String::new();
+    for line in module.chunks(8) {
+        let line: Vec<String> = line.iter().map(|w| format!("{:08x}", w.swap_bytes())).collect();
+        let _ = writeln!(out, "{}", line.join(" "));
+    }
+    out
 }
 
 /// The kernel of a name out of the text of all.

@@ -17,7 +17,7 @@ pub fn run(a: &Embed) -> Outcome {
         return Err(Diagnostic::new(951, "there is no text to embed").expected("--text or lines in --input").into());
     }
     let progress = Progress::new();
-    let package = a.build.build().package(&mut |s| progress.stage(s))?;
+    let package = a.build.build_for(a.run.device)?.package(&mut |s| progress.stage(s))?;
     progress.stage("load");
     let mut model = EmbeddingModel::load(&package, &super::run::load_options(&a.run))?;
     let mut rows = Vec::with_capacity(texts.len());

@@ -14,8 +14,8 @@ pub fn run(a: &Explain) -> Outcome {
     let build = a.build.build();
     let (plan, reasons): (Plan, Option<Vec<Reason>>) = if build.is_package() {
         let package = build.open_package()?;
-        let reasons = of_package(&package);
-        (package.plan().clone(), reasons)
+        let (target, plan) = a.build.plan_of(&package)?;
+        (plan.clone(), of_package(&package, &target))
     } else {
         let progress = Progress::new();
         let compiled = build.compile(&mut |s| progress.stage(s))?;

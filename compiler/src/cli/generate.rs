@@ -115,12 +115,12 @@ fn request(prompt: Prompt, a: &SamplingArgs) -> Request {
 fn load(build: &BuildArgs, run: &RunArgs, speed: &SpeedArgs) -> Result<TextModel, Errors> {
     let progress = Progress::new();
     let options = super::run::load_options(run);
-    let package = build.build().package(&mut |s| progress.stage(s))?;
+    let package = build.build_for(run.device)?.package(&mut |s| progress.stage(s))?;
     progress.stage("load");
     let mut model = TextModel::load(package, &options)?;
     if let Some(path) = &speed.draft_model {
         progress.stage("draft model");
-        let mut draft = build.build();
+        let mut draft = build.build_for(run.device)?;
         draft.model.clone_from(path);
         (draft.quantize, draft.quantize_layers) = (None, Vec::new());
         let draft = TextModel::load(draft.package(&mut |s| progress.stage(s))?, &options)?;

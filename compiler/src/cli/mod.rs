@@ -19,6 +19,9 @@ use args::{BuildArgs, Cli, Command, LevelArg};
 use mlxc::Errors;
 use mlxc::pipeline::Level;
 use mlxc::source::Build;
+use mlxc_package::Package;
+use mlxc_package::plan::Plan;
+use mlxc_runtime::Device;
 use std::process::ExitCode;
 
 /// Why a command ended without success.
@@ -92,11 +95,37 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 impl BuildArgs {
+    /// The build these arguments describe, for the target that a device runs unless they name one.
+    pub fn build_for(&self, device: Device) -> Result<Build, mlxc::Errors> {
+        let mut build = self.build();
+        if self.target.is_empty() && !build.is_package() {
+            build.targets = mlxc::devices::targets_of(device)?;
+        }
+        Ok(build)
+    }
+
+    /// The target of a package that these arguments ask for, else its first, and that target's plan.
+    pub fn plan_of<'p>(&self, package: &'p Package) -> Result<(String, &'p Plan), Failure> {
+        let targets = &package.manifest().targets;
+        let Some(name) = self.target.first() else {
+            return Ok((targets.first().map_or_else(String::new, |t| t.name.clone()), package.plan()));
+        };
+        // Aliases are the names of profiles.
+        let name = mlxc::Options::for_target(name)?.profile.name;
+        match targets.iter().find(|t| t.name == name) {
+            Some(t) => Ok((name, package.plan_of(t))),
+            None => Err(mlxc::Diagnostic::new(701, "the package holds no code for the target")
+                .expected(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "))
+                .found(name)
+                .into()),
+        }
+    }
+
     /// The build these arguments describe.
     pub fn build(&self) -> Build {
         Build {
             model: self.model.clone(),
-            target: self.target.clone(),
+            targets: if self.target.is_empty() { vec!["cpu".into()] } else { self.target.clone() },
             dtype: self.dtype,
             context: self.context,
             prefill_chunk: self.prefill_chunk,

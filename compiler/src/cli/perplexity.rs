@@ -8,7 +8,7 @@ use mlxc::generate::TextModel;
 pub fn run(a: &Perplexity) -> Outcome {
     let text = std::fs::read_to_string(&a.text).map_err(|e| file_error(&a.text.display().to_string(), &e))?;
     let progress = Progress::new();
-    let package = a.build.build().package(&mut |s| progress.stage(s))?;
+    let package = a.build.build_for(a.run.device)?.package(&mut |s| progress.stage(s))?;
     let mut model = TextModel::load(package, &super::run::load_options(&a.run))?;
     let scored = model.perplexity(&text, a.window, &mut |done, all| progress.count(done, all))?;
     progress.finish();

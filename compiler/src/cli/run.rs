@@ -14,7 +14,7 @@ pub fn load_options(a: &RunArgs) -> LoadOptions {
 
 pub fn run(a: &Run) -> Outcome {
     let progress = Progress::new();
-    let package = a.build.build().package(&mut |s| progress.stage(s))?;
+    let package = a.build.build_for(a.run.device)?.package(&mut |s| progress.stage(s))?;
     progress.finish();
     let model = Model::load(package, &load_options(&a.run)).map_err(error)?;
     let mut session = model.session().map_err(error)?;

@@ -7,7 +7,7 @@ use mlxc::verify::{Checked, verify};
 use std::fmt::Write;
 
 pub fn run(a: &Verify) -> Outcome {
-    let build = a.build.build();
+    let build = a.build.build_for(a.run.device)?;
     let progress = Progress::new();
     let load = super::run::load_options(&a.run);
     let checked = verify(&build, a.size, a.seed, &load, &mut |s| progress.stage(s))?;

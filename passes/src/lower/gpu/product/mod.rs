@@ -106,6 +106,8 @@ struct Product<'a, 'k> {
     /// First row of the block.
     row: Coord,
     staged: Group<'k>,
+    /// Where tiles are packed.
+    packed: Option<tiles::Packed<'k>>,
     dtype: DType,
 }
 
@@ -274,6 +276,7 @@ fn emit_kernel<'k>(
             batch: lead,
             row: q.scale(plan.rows),
             staged,
+            packed: tiles::Packed::new(k, plan, transpose_a, transpose_b),
             dtype,
         };
         result = e.scoped(tasks as f64, |e| {

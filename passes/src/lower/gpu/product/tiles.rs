@@ -1,11 +1,38 @@
 //! Many rows: packed stretches of both factors, multiplied by lanes or matrix units.
 
 use super::pack::Side;
-use super::{How, MATRIX, Product, TEAM, TILE};
+use super::{How, MATRIX, Plan, Product, TEAM, TILE};
 use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered};
-use mlxc_ir::kernel::{BarrierScope, Builtin, Group, Ix, Reg, TileRole, Type};
+use mlxc_ir::kernel::{BarrierScope, Builtin, Group, Ix, KernelBuilder, Reg, TileRole, Type};
 use mlxc_ir::{DType, Range};
+
+/// Group memory for stretches of both factors, the same for every part of the columns.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'k> {
+    left: Group<'k>,
+    right: Group<'k>,
+    left_major: bool,
+    right_major: bool,
+}
+
+impl<'k> Packed<'k> {
+    pub(super) fn new(k: &'k KernelBuilder, p: &Plan, transpose_a: bool, transpose_b: bool) -> Option<Self> {
+        let (left_major, right_major) = match p.how {
+            How::Row => return None,
+            How::Registers => (false, false),
+            // Memory as the factor has it, so that packing stores vectors.
+            How::Matrix => (!transpose_a, transpose_b),
+        };
+        let shape = |major: bool, n: i64| if major { [n, p.depth] } else { [p.depth, n] };
+        Some(Packed {
+            left: k.group("left", DType::F32, &shape(left_major, p.rows)),
+            right: k.group("right", DType::F32, &shape(right_major, p.segments * p.width)),
+            left_major,
+            right_major,
+        })
+    }
+}
 
 /// Packed memory and where results are kept.
 struct Tiles<'k> {
@@ -74,17 +101,15 @@ impl<'k> Product<'_, 'k> {
         let p = self.plan;
         let across = p.segments * p.width;
         let zero = k.constant(0.0, DType::F32);
+        let Packed { left, right, left_major, right_major } = self.packed.expect("tiles are packed");
         if p.how == How::Matrix {
-            // Memory as the factor has it, so that packing stores vectors.
-            let (left_major, right_major) = (!self.transpose_a, self.transpose_b);
-            let shape = |major: bool, n: i64| if major { [n, p.depth] } else { [p.depth, n] };
             let tall = p.rows / 2 / MATRIX;
             let wide = across / 2 / MATRIX;
             let ty = Type::Tile { dtype: DType::F32, rows: MATRIX as u8, columns: MATRIX as u8, role: TileRole::C };
             let id = k.let_index("part", k.builtin(Builtin::SubgroupId));
             return Tiles {
-                left: k.group("left", DType::F32, &shape(left_major, p.rows)),
-                right: k.group("right", DType::F32, &shape(right_major, across)),
+                left,
+                right,
                 right_major,
                 left_major,
                 acc: k.reg("acc", ty, &[tall as u32, wide as u32], Some(zero.fill(ty))),
@@ -94,10 +119,10 @@ impl<'k> Product<'_, 'k> {
         }
         let lane = k.lane();
         Tiles {
-            left: k.group("left", DType::F32, &[p.depth, p.rows]),
-            right: k.group("right", DType::F32, &[p.depth, across]),
-            right_major: false,
-            left_major: false,
+            left,
+            right,
+            right_major,
+            left_major,
             acc: k.reg("acc", Type::vector(DType::F32, TILE as u8), &[TILE as u32], Some(zero)),
             row: k.let_index("row0", lane.div(across / TILE) * TILE),
             column: k.let_index("column0", lane.rem(across / TILE) * TILE),
