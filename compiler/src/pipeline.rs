@@ -8,7 +8,7 @@ use mlxc_codegen::profiles;
 use mlxc_ir::graph::{Function, Module};
 use mlxc_ir::kernel::Kernel;
 use mlxc_ir::{Diagnostic, TargetProfile};
-use mlxc_package::{NATIVE_ABI, Package, PackageError, PackageWriter, TargetCode, TargetKind};
+use mlxc_package::{NATIVE_ABI, PLAN, Package, PackageError, PackageWriter, TargetCode, TargetKind};
 use mlxc_passes::schedule::{Scheduled, StoredWeight, schedule};
 use mlxc_passes::storage::{Layouts, Source, join_weights, layouts};
 use mlxc_passes::{canonicalise, decompose, eqsat, outline};
@@ -337,13 +337,14 @@ impl Compiled {
         extras: &Extras,
         done: &mut dyn FnMut(u64),
     ) -> Result<(), Errors> {
-        writer.add_plan(&self.scheduled.plan).map_err(package_error)?;
+        writer.add_plan(PLAN, &self.scheduled.plan).map_err(package_error)?;
         let cpu = profiles::cpu_target(&self.options.profile.name).expect("a compiled profile is a CPU's");
         let arch = cpu.triple.split('-').next().unwrap_or_default();
         writer
             .add_target(&TargetCode {
                 name: cpu.profile,
                 kind: TargetKind::Native,
+                plan: PLAN,
                 arch,
                 features: cpu.required,
                 abi: NATIVE_ABI,

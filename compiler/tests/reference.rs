@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "compile",
     "convert",
     "generate",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 14] = [
     "explain",
     "dump",
     "verify",
+    "devices",
     "completions",
     "man",
 ];

@@ -12,6 +12,7 @@ use crate::lower::{attention, line, map, matmul, product};
 use groups::Groups;
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::Kernel;
+use mlxc_ir::profile::TargetKind;
 use mlxc_package::MAX_GROUP_BYTES;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -477,7 +478,7 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
     let built = match (products.as_slice(), attentions.as_slice(), lines.as_slice()) {
         ([], [], []) => match computed.as_slice() {
             [] => map::build(f, target, nodes, outputs, &name),
-            [n] => match product::build(f, target, nodes, *n, outputs, &name).and_then(proved) {
+            [n] => match product::build(f, target, nodes, *n, outputs, &name).and_then(|b| proved(b, target)) {
                 // Alone it has a kernel in any case.
                 Err(_) if nodes.len() == 1 => map::build(f, target, nodes, outputs, &name),
                 built => built,
@@ -489,21 +490,29 @@ pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[Value
         ([p], [], []) if reduces_before(f, nodes, *p) => {
             Err(Refusal::new("recompute", "every task of the product would repeat a reduction over its rows"))
         }
-        ([p], [], []) => matmul::build(f, target, nodes, *p, outputs, &name),
+        ([p], [], []) => match matmul::build(f, target, nodes, *p, outputs, &name).and_then(|b| proved(b, target)) {
+            Err(_) if nodes.len() == 1 => map::build(f, target, nodes, outputs, &name),
+            built => built,
+        },
         ([], [a], []) => attention::build(f, target, nodes, *a, outputs, &name),
         _ => Err(Refusal::new("anchors", "a kernel has one product, attention, scan, sort or scatter")),
     }?;
-    proved(built)
+    proved(built, target)
 }
 
 /// A kernel whose group memory can be had and whose every index is proved to be in range.
-fn proved(built: Built) -> Result<Built, Refusal> {
+fn proved(built: Built, target: &Target<'_>) -> Result<Built, Refusal> {
     let statements = mlxc_ir::kernel::unrolled_statements(&built.kernel);
     if statements > mlxc_ir::kernel::STATEMENT_CAP {
         return Err(Refusal::new("size", format!("the kernel would have {statements} statements")));
     }
     let bytes = built.kernel.groups.iter().fold(0u64, |n, g| n.saturating_add(g.bytes()));
-    if bytes > MAX_GROUP_BYTES {
+    // CPUs spill group memory to the next cache; GPUs have no more.
+    let most = match target.profile.kind {
+        TargetKind::Cpu => MAX_GROUP_BYTES,
+        TargetKind::Gpu => target.profile.limits.group_bytes,
+    };
+    if bytes > most {
         return Err(Refusal::new("group-memory", format!("a task needs {bytes} bytes of group memory")));
     }
     if built.work.opaque > 0

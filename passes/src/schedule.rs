@@ -216,6 +216,7 @@ impl Scheduler<'_> {
             template: group.built.template.to_string(),
             origin,
             buffers: kernel.buffers.iter().map(|b| access(b.access)).collect(),
+            constant: Vec::new(),
             scalars: (kernel.symbols.len() + kernel.args.len()) as u32,
             phases: kernel
                 .phases()
@@ -224,6 +225,8 @@ impl Scheduler<'_> {
                     name: p.name.to_string(),
                     symbol: format!("{name}__{}", p.name),
                     group_bytes: p.memory.iter().map(|g| kernel.group(*g).bytes().div_ceil(64) * 64).sum(),
+                    lanes: 1,
+                    linear: false,
                 })
                 .collect(),
         });
@@ -350,9 +353,9 @@ impl Scheduler<'_> {
             }
             let mut buffers = Vec::new();
             for binding in &group.built.bindings {
-                if binding.access == Access::Scratch {
+                if let Some(ty) = &binding.scratch {
                     let name = format!("{} scratch", f.value_name(binding.value));
-                    buffers.push(b.add(&name, plan::Place::Arena { offset: 0 }, f.ty(binding.value)));
+                    buffers.push(b.add(&name, plan::Place::Arena { offset: 0 }, ty));
                     continue;
                 }
                 let n = match (env.get(&binding.value), &f.node(binding.value).op) {

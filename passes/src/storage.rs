@@ -7,6 +7,7 @@
 use crate::lower::{attention, emit::home, matmul};
 use crate::rewrite::Rewriter;
 use mlxc_ir::graph::{Dense, Function, Module, Node, Op, Param, Role, TensorType, ValueId, Weight};
+use mlxc_ir::profile::TargetKind;
 use mlxc_ir::{Diagnostic, Layout, TargetProfile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -270,6 +271,10 @@ pub fn layouts(module: &Module, profile: &TargetProfile) -> Result<Layouts, Diag
 /// The storage orders a function's own nodes want of its parameters, by parameter.
 pub fn wanted(f: &Function, profile: &TargetProfile) -> BTreeMap<u32, Layout> {
     let mut out = BTreeMap::new();
+    // GPUs pack while they multiply, from the order that everything else reads as well.
+    if profile.kind == TargetKind::Gpu {
+        return out;
+    }
     for (i, node) in f.nodes.iter().enumerate() {
         if let Some(p) = matmul::weight_operand(f, i as u32) {
             out.insert(p, matmul::panels(profile, f.params[p as usize].ty.dtype));

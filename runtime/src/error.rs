@@ -20,17 +20,19 @@ pub enum RuntimeError {
         /// The targets of the package.
         found: String,
     },
-    /// The machine lacks instructions that the package's code uses.
+    /// The device lacks features that the package's code uses.
     #[error(
-        "{path}: target `{target}` needs CPU features that this machine lacks: {missing}; build the package for \
-         another target as well"
+        "{path}: target `{target}` needs features that {device} lacks: {missing}; build the package for another target \
+         as well"
     )]
     MissingFeatures {
         /// The package's file.
         path: String,
         /// The target that lacks the fewest.
         target: String,
-        /// What the machine lacks, separated by commas.
+        /// The device.
+        device: String,
+        /// What it lacks, separated by commas.
         missing: String,
     },
     /// A target's code lacks a function or cannot be mapped as it asks.
@@ -175,6 +177,54 @@ pub enum RuntimeError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A device of another name.
+    #[error("expected a device `auto`, `cpu`, `gpu` or `gpu:N`, found `{found}`")]
+    DeviceName {
+        /// What was given.
+        found: String,
+    },
+    /// There is no such GPU.
+    #[error("expected {expected}, found {found}")]
+    NoAdapter {
+        /// What was asked for.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+    /// A GPU is too small for the package.
+    #[error("{adapter}: {what} needs {needed}, the GPU allows {limit}")]
+    AdapterLimit {
+        /// The GPU.
+        adapter: String,
+        /// What exceeds its limit.
+        what: String,
+        /// How much it needs, with the unit.
+        needed: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A GPU gave no memory.
+    #[error("{adapter}: allocating {bytes} bytes for {what} failed: {reason}")]
+    GpuMemory {
+        /// The GPU.
+        adapter: String,
+        /// What it was for.
+        what: String,
+        /// How much was asked for.
+        bytes: u64,
+        /// The driver's reason.
+        reason: String,
+    },
+    /// A GPU failed, or was taken away.
+    #[error("{adapter}: {doing} failed: {reason}; load the package again")]
+    Gpu {
+        /// The GPU.
+        adapter: String,
+        /// What was being done.
+        doing: String,
+        /// The driver's reason.
+        reason: String,
+    },
 }
 
 impl RuntimeError {
@@ -197,6 +247,11 @@ impl RuntimeError {
             RuntimeError::Bytes { .. } => "MLXC0713",
             RuntimeError::Npy { .. } => "MLXC0714",
             RuntimeError::Io { .. } => "MLXC0715",
+            RuntimeError::DeviceName { .. } => "MLXC0716",
+            RuntimeError::NoAdapter { .. } => "MLXC0717",
+            RuntimeError::AdapterLimit { .. } => "MLXC0718",
+            RuntimeError::GpuMemory { .. } => "MLXC0719",
+            RuntimeError::Gpu { .. } => "MLXC0720",
         }
     }
 }

@@ -17,24 +17,28 @@
 //! ([`Session::run`], or [`Session::step`] in a loop) checks its inputs and runs the plan's launches as one parallel
 //! region. Loading native code means trusting who wrote the package, see [`Package`].
 
-mod code;
+mod cpu;
+mod device;
 mod error;
-mod features;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod memory;
 mod model;
 pub mod npy;
-mod pool;
-mod prepared;
-mod region;
+mod null;
+mod poison;
 mod report;
 mod session;
 mod signature;
+mod sizes;
+mod steps;
 mod tensor;
 
+pub use device::Device;
 pub use error::RuntimeError;
 pub use memory::peak_rss_bytes;
 pub use mlxc_package::{DType, OpenOptions, Package, PackageError};
-pub use model::{Device, LoadOptions, Model, WeightMemory};
+pub use model::{LoadOptions, Model, WeightMemory};
 pub use report::MemoryReport;
 pub use session::{EntryId, LaunchTime, Session};
 pub use tensor::{Element, Tensor, TensorView};

@@ -1,32 +1,22 @@
-//! Loading a package: picks the target this machine can run, maps its code and finds its weights.
+//! Loading a package for a device: which one, and what sessions share.
 
-use crate::code::{Code, PAGE, Thunk};
-use crate::error::list;
-use crate::memory::{Region, pack};
-use crate::pool::Pool;
+#[cfg(feature = "gpu")]
+use crate::gpu;
 use crate::session::Session;
-use crate::{RuntimeError, features};
-use mlxc_package::{NATIVE_ABI, Package, Target, TargetKind};
-use std::collections::HashMap;
+use crate::{Device, RuntimeError, cpu};
+use mlxc_package::plan::Plan;
+use mlxc_package::{Package, Target};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What runs the launches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// This machine's CPU.
-    #[default]
-    Cpu,
-    /// Nothing: inputs are checked and outputs are zeros of the right shape. Needs no code for this machine.
-    Null,
-}
 
 /// Where weights are read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightMemory {
-    /// The package's mapping: no copy, shared between processes, paged in on first use.
+    /// The package's mapping: no copy, shared between processes, paged in on first use. A GPU with memory of its own
+    /// copies all the same.
     #[default]
     Mapped,
-    /// A copy in huge pages: slower to load and private, faster to stream.
+    /// A copy in huge pages, or in the GPU's memory: slower to load and private, faster to stream.
     Copied,
 }
 
@@ -42,6 +32,8 @@ pub struct LoadOptions {
     pub weights: WeightMemory,
     /// Measures every launch, see [`Session::times`].
     pub profile: bool,
+    /// Folder where compiled GPU pipelines are kept for the next load; one in the user's cache folder if `None`.
+    pub cache: Option<PathBuf>,
     /// For tests: fills arena memory with 0xFF (NaN in every float type) before a step and whenever a buffer's last
     /// use has passed, so that a wrong lifetime shows in the results.
     pub poison: bool,
@@ -54,39 +46,64 @@ pub struct Model {
 }
 
 pub(crate) struct Shared {
+    // Before the package, whose mapping it reads.
+    pub(crate) backend: Backend,
     pub(crate) package: Arc<Package>,
-    /// Name of the target, its code, and the thunk of every kernel and phase; none for the null device.
-    pub(crate) code: Option<Loaded>,
-    /// Address of every weight.
-    pub(crate) weights: Vec<u64>,
-    /// Holds copied weights.
-    pub(crate) copied: Option<Region>,
-    pub(crate) pool: Pool,
     pub(crate) options: LoadOptions,
 }
 
-pub(crate) struct Loaded {
-    pub(crate) target: String,
-    pub(crate) code: Code,
-    pub(crate) thunks: Vec<Vec<Thunk>>,
+/// A package as it was loaded for a device.
+pub(crate) enum Backend {
+    Cpu(cpu::Loaded),
+    #[cfg(feature = "gpu")]
+    Gpu(gpu::Loaded),
+    Null,
+}
+
+impl Shared {
+    fn target(&self) -> Option<&Target> {
+        let number = match &self.backend {
+            Backend::Cpu(loaded) => loaded.target,
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(loaded) => loaded.target,
+            Backend::Null => return None,
+        };
+        self.package.manifest().targets.get(number)
+    }
+
+    /// What the target runs; on the null device, the first target's plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        self.target().map_or_else(|| self.package.plan(), |t| self.package.plan_of(t))
+    }
 }
 
 impl Model {
     /// Loads a package.
     ///
     /// # Errors
-    /// 0701 if the package holds no CPU code for this architecture, 0702 if the CPU lacks instructions it uses, 0703
-    /// if a function is missing, 0704 if there is no memory, 0608 if the package was opened as untrusted, 0603 if
-    /// its code is damaged.
+    /// 0701 if the package holds no code for the device, 0702 if the device lacks features it uses, 0703 if a function
+    /// is missing or does not compile, 0704 if there is no memory, 0716 to 0720 where there is no such GPU or it is too
+    /// small or fails, 0608 if the package was opened as untrusted, 0603 if its code is damaged.
     pub fn load(package: Arc<Package>, options: &LoadOptions) -> Result<Self, RuntimeError> {
-        let code = match options.device {
-            Device::Cpu => Some(Loaded::new(&package)?),
-            Device::Null => None,
+        let backend = match options.device {
+            Device::Cpu => Backend::Cpu(cpu::Loaded::new(&package, options)?),
+            Device::Null => Backend::Null,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(number) => Backend::Gpu(gpu::Loaded::new(&package, number, options)?),
+            #[cfg(feature = "gpu")]
+            Device::Auto => match gpu::Loaded::automatic(&package, options)? {
+                Some(loaded) => Backend::Gpu(loaded),
+                None => Backend::Cpu(cpu::Loaded::new(&package, options)?),
+            },
+            #[cfg(not(feature = "gpu"))]
+            Device::Auto => Backend::Cpu(cpu::Loaded::new(&package, options)?),
+            #[cfg(not(feature = "gpu"))]
+            Device::Gpu(_) => {
+                let (expected, found) = ("a runtime with the feature `gpu`".into(), "one without".into());
+                return Err(RuntimeError::NoAdapter { expected, found });
+            }
         };
-        let (weights, copied) = weights(&package, options.weights)?;
-        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-        let pool = Pool::of(threads);
-        Ok(Model { shared: Arc::new(Shared { package, code, weights, copied, pool, options: options.clone() }) })
+        Ok(Model { shared: Arc::new(Shared { backend, package, options: options.clone() }) })
     }
 
     /// The package.
@@ -96,12 +113,29 @@ impl Model {
 
     /// Name of the target whose code runs; `None` on the null device.
     pub fn target(&self) -> Option<&str> {
-        self.shared.code.as_ref().map(|c| c.target.as_str())
+        self.shared.target().map(|t| t.name.as_str())
     }
 
-    /// Threads that take part in a step.
+    /// What it runs: the plan of its target.
+    pub fn plan(&self) -> &Plan {
+        self.shared.plan()
+    }
+
+    /// Name of the GPU that runs it, if one does.
+    pub fn adapter(&self) -> Option<&str> {
+        match &self.shared.backend {
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(loaded) => Some(loaded.adapter()),
+            _ => None,
+        }
+    }
+
+    /// Threads of this machine that take part in a step.
     pub fn threads(&self) -> usize {
-        self.shared.pool.threads()
+        match &self.shared.backend {
+            Backend::Cpu(loaded) => loaded.pool.threads(),
+            _ => 1,
+        }
     }
 
     /// A session with states of its own, all zero.
@@ -117,77 +151,4 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model").field("package", &self.shared.package.path()).field("target", &self.target()).finish()
     }
-}
-
-fn weights(package: &Package, memory: WeightMemory) -> Result<(Vec<u64>, Option<Region>), RuntimeError> {
-    let members: Vec<&[u8]> =
-        package.plan().weights.iter().map(|w| package.member(&w.member)).collect::<Result<_, _>>()?;
-    if memory == WeightMemory::Mapped {
-        return Ok((members.iter().map(|m| m.as_ptr() as u64).collect(), None));
-    }
-    let (offsets, total) = pack(members.iter().map(|m| m.len() as u64));
-    let mut region = Region::new("weights", total)?;
-    for (member, offset) in members.iter().zip(&offsets) {
-        region.bytes_mut()[*offset as usize..][..member.len()].copy_from_slice(member);
-    }
-    let base = region.address();
-    Ok((offsets.iter().map(|o| base + o).collect(), Some(region)))
-}
-
-impl Loaded {
-    fn new(package: &Package) -> Result<Self, RuntimeError> {
-        let target = choose(package)?;
-        let path = || package.path().to_string();
-        let refuse = |expected: String, found: String| RuntimeError::Code {
-            path: path(),
-            target: target.name.clone(),
-            expected,
-            found,
-        };
-        if target.align > PAGE {
-            return Err(refuse(format!("an alignment of at most {PAGE} bytes"), target.align.to_string()));
-        }
-        let bytes = package.code(target)?;
-        let code = Code::new(bytes).map_err(|source| RuntimeError::Memory {
-            what: "executable code".into(),
-            bytes: bytes.len() as u64,
-            source,
-        })?;
-        let offsets: HashMap<String, u64> = package.symbols(target)?.into_iter().collect();
-        let thunk = |symbol: &String| {
-            let offset = offsets.get(symbol).ok_or_else(|| refuse(format!("a function `{symbol}`"), "none".into()))?;
-            code.thunk(*offset).ok_or_else(|| refuse(format!("`{symbol}` within the code"), format!("byte {offset}")))
-        };
-        let kernels = package.plan().kernels.iter();
-        let thunks = kernels.map(|k| k.phases.iter().map(|p| thunk(&p.symbol)).collect()).collect::<Result<_, _>>()?;
-        Ok(Loaded { target: target.name.clone(), code, thunks })
-    }
-}
-
-/// The target with the most features among those that this machine runs.
-fn choose(package: &Package) -> Result<&Target, RuntimeError> {
-    let path = || package.path().to_string();
-    let arch = std::env::consts::ARCH;
-    let targets = &package.manifest().targets;
-    let mine = || targets.iter().filter(|t| t.kind == TargetKind::Native && t.arch == arch && t.abi == NATIVE_ABI);
-    if mine().next().is_none() {
-        let found = list(targets.iter().map(|t| t.name.as_str()));
-        return Err(RuntimeError::NoTarget { path: path(), expected: format!("{arch}, ABI {NATIVE_ABI}"), found });
-    }
-    let mut best: Option<&Target> = None;
-    let mut nearest: Option<(&Target, Vec<&str>)> = None;
-    for target in mine() {
-        let missing = features::missing(&target.features);
-        if missing.is_empty() {
-            if best.is_none_or(|b| b.features.len() < target.features.len()) {
-                best = Some(target);
-            }
-        } else if nearest.as_ref().is_none_or(|(_, m)| m.len() > missing.len()) {
-            nearest = Some((target, missing));
-        }
-    }
-    best.ok_or_else(|| {
-        let (target, missing) = nearest.expect("invariant: a target that does not run lacks a feature");
-        RuntimeError::MissingFeatures { path: path(), target: target.name.clone(), missing: missing.join(", ") }
-    })
 }

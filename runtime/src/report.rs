@@ -15,7 +15,7 @@ pub struct MemoryReport {
     pub arena: u64,
     /// Group memory of all threads.
     pub workers: u64,
-    /// Copies of inputs that were not aligned.
+    /// Copies of inputs that were not aligned; for a GPU, inputs, outputs and scalars and the buffers they pass through.
     pub staged_inputs: u64,
 }
 

@@ -1,14 +1,15 @@
-//! Running entries: a session owns the states, the arena and the workers' group memory.
+//! Running entries: a session checks what goes in and asks its device for the rest.
 
+use crate::cpu::CpuSession;
 use crate::error::list;
-use crate::memory::{Region, pack};
-use crate::model::Model;
-use crate::prepared::{Memory, Prepared};
-use crate::signature::extents;
-use crate::tensor::Storage;
+#[cfg(feature = "gpu")]
+use crate::gpu::GpuSession;
+use crate::model::{Backend, Model};
+use crate::null::NullSession;
+use crate::signature::{Signature, extents};
+use crate::steps::Steps;
 use crate::{MemoryReport, RuntimeError, Tensor, TensorView};
-use mlxc_package::BUFFER_ALIGNMENT;
-use mlxc_package::plan::{Entry, Plan};
+use mlxc_package::plan::Plan;
 
 /// An entry of the session's package, found once by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,57 +33,23 @@ pub struct LaunchTime {
 /// Sessions of one model share code and weights and nothing else. A refused step leaves the session as it was.
 pub struct Session {
     model: Model,
-    states: Region,
-    state_offsets: Vec<u64>,
-    arena: Region,
-    slots: Region,
-    entries: Vec<Prepared>,
-    /// Copies of inputs that are not aligned as kernels need them.
-    staged: Vec<Storage>,
+    device: Box<dyn Steps>,
+    signatures: Vec<Signature>,
     symbols: Vec<i64>,
     shape: Vec<u64>,
-    inputs: Vec<u64>,
-    outputs: Vec<u64>,
 }
 
 impl Session {
     pub(crate) fn new(model: Model) -> Result<Self, RuntimeError> {
         let shared = &model.shared;
-        let plan = shared.package.plan();
-        let (state_offsets, total) = pack(plan.states.iter().map(|s| s.bytes));
-        // The null device computes nothing, so it needs no scratch memory.
-        let largest = |bytes: fn(&Entry) -> u64| match &shared.code {
-            Some(_) => plan.entries.iter().map(bytes).max().unwrap_or(0),
-            None => 0,
+        let device: Box<dyn Steps> = match &shared.backend {
+            Backend::Cpu(_) => Box::new(CpuSession::new(shared.clone())?),
+            #[cfg(feature = "gpu")]
+            Backend::Gpu(_) => Box::new(GpuSession::new(shared.clone())?),
+            Backend::Null => Box::new(NullSession::new(shared.plan())?),
         };
-        let mut states = Region::new("states", total)?;
-        let arena_bytes = largest(|e| e.arena.bytes).next_multiple_of(BUFFER_ALIGNMENT);
-        let mut arena = Region::new("the arena", arena_bytes)?;
-        let slot_bytes = largest(|e| e.arena.worker_bytes).next_multiple_of(BUFFER_ALIGNMENT);
-        let mut slots = Region::new("the workers' memory", slot_bytes * shared.pool.threads() as u64)?;
-        let base = states.address();
-        let memory = Memory {
-            states: state_offsets.iter().map(|o| base + o).collect(),
-            arena: arena.address(),
-            slots: slots.address(),
-            slot_bytes,
-        };
-        let entries: Vec<Prepared> = plan.entries.iter().map(|e| Prepared::new(shared, e, &memory)).collect();
-        let widest = plan.entries.iter().map(|e| e.inputs.len()).max().unwrap_or(0);
-        let staged = (0..widest).map(|_| Storage::default()).collect();
-        Ok(Session {
-            states,
-            state_offsets,
-            arena,
-            slots,
-            entries,
-            staged,
-            symbols: Vec::new(),
-            shape: Vec::new(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            model,
-        })
+        let signatures = shared.plan().entries.iter().map(Signature::new).collect();
+        Ok(Session { device, signatures, symbols: Vec::new(), shape: Vec::new(), model })
     }
 
     /// The model it runs.
@@ -91,7 +58,7 @@ impl Session {
     }
 
     fn plan(&self) -> &Plan {
-        self.model.shared.package.plan()
+        self.model.shared.plan()
     }
 
     /// Finds an entry.
@@ -160,10 +127,8 @@ impl Session {
         inputs: &[TensorView<'_>],
         outputs: &mut [Tensor],
     ) -> Result<(), RuntimeError> {
-        let shared = &self.model.shared;
-        let plan = &shared.package.plan().entries[entry.0];
-        let prepared = &mut self.entries[entry.0];
-        prepared.signature.solve(plan, inputs, &mut self.symbols)?;
+        let plan = &self.model.shared.plan().entries[entry.0];
+        self.signatures[entry.0].solve(plan, inputs, &mut self.symbols)?;
         if outputs.len() != plan.outputs.len() {
             return Err(RuntimeError::PortCount {
                 entry: plan.name.clone(),
@@ -172,38 +137,16 @@ impl Session {
                 found: outputs.len(),
             });
         }
-        self.outputs.clear();
         for (port, output) in plan.outputs.iter().zip(outputs.iter_mut()) {
             extents(plan, port, &self.symbols, &mut self.shape)?;
             output.become_shape(port.dtype, &self.shape)?;
-            self.outputs.push(output.address());
         }
-        if shared.code.is_none() {
-            outputs.iter_mut().for_each(|o| o.bytes_mut().fill(0));
-            return Ok(());
-        }
-        self.inputs.clear();
-        for (input, staged) in inputs.iter().zip(&mut self.staged) {
-            let address = match input.address() {
-                Some(address) => address,
-                None => stage(staged, input)?,
-            };
-            self.inputs.push(address);
-        }
-        // SAFETY: `&mut self` means that no step of this session runs. Inputs, outputs, weights, states, arena and
-        // slots stay where the records say until the call returns, with room for the symbols' largest values as
-        // the plan's check found; symbols are within their bounds. That the code does with them what the plan
-        // says is what loading native code trusts.
-        unsafe {
-            prepared.set_up(&self.symbols, &self.inputs, &self.outputs);
-            shared.pool.run(&prepared.region);
-        }
-        Ok(())
+        self.device.step(entry.0, &self.symbols, inputs, outputs)
     }
 
     /// Makes all states zero, as in a new session.
     pub fn reset(&mut self) {
-        self.states.clear();
+        self.device.reset();
     }
 
     /// A copy of a state, row-major.
@@ -212,9 +155,9 @@ impl Session {
     /// 0705 if there is none of this name, 0704 if there is no memory.
     pub fn state(&self, name: &str) -> Result<Tensor, RuntimeError> {
         let i = self.state_index(name)?;
+        let stored = self.device.state(i)?;
         let state = &self.plan().states[i];
-        let stored = &self.states.bytes()[self.state_offsets[i] as usize..][..state.bytes as usize];
-        let bytes = state.layout.restore(stored, &state.shape, state.dtype.bytes() as usize);
+        let bytes = state.layout.restore(&stored, &state.shape, state.dtype.bytes() as usize);
         Tensor::from_bytes(state.dtype, &state.shape, &bytes)
     }
 
@@ -224,7 +167,7 @@ impl Session {
     /// 0705 if there is none of this name, 0708 or 0709 if the tensor is of another type.
     pub fn set_state(&mut self, name: &str, value: TensorView<'_>) -> Result<(), RuntimeError> {
         let i = self.state_index(name)?;
-        let state = &self.model.shared.package.plan().states[i];
+        let state = &self.model.shared.plan().states[i];
         let at = || format!("state `{name}`");
         if value.dtype() != state.dtype {
             return Err(RuntimeError::DType { at: at(), expected: state.dtype, found: value.dtype() });
@@ -234,8 +177,7 @@ impl Session {
             return Err(RuntimeError::Shape { at: at(), expected, found: value.shape().to_vec() });
         }
         let stored = state.layout.store(value.bytes(), &state.shape, state.dtype.bytes() as usize);
-        self.states.bytes_mut()[self.state_offsets[i] as usize..][..stored.len()].copy_from_slice(&stored);
-        Ok(())
+        self.device.set_state(i, &stored)
     }
 
     fn state_index(&self, name: &str) -> Result<usize, RuntimeError> {
@@ -248,35 +190,19 @@ impl Session {
     /// [`crate::LoadOptions::profile`] is set.
     pub fn times(&self, entry: EntryId) -> Vec<LaunchTime> {
         let plan = self.plan();
-        let prepared = &self.entries[entry.0];
-        let times = prepared.region.times();
-        let launches = plan.entries[entry.0].launches.iter().zip(&prepared.launches).enumerate();
+        let launches = plan.entries[entry.0].launches.iter().zip(self.device.times(entry.0)).enumerate();
         launches
-            .filter_map(|(i, (launch, task))| {
+            .map(|(i, (launch, nanoseconds))| {
                 let kernel = &plan.kernels[launch.kernel as usize];
-                Some(LaunchTime {
-                    launch: i,
-                    kernel: kernel.name.clone(),
-                    phase: kernel.phases[launch.phase as usize].name.clone(),
-                    nanoseconds: *times.get(*task as usize)?,
-                })
+                let phase = kernel.phases[launch.phase as usize].name.clone();
+                LaunchTime { launch: i, kernel: kernel.name.clone(), phase, nanoseconds }
             })
             .collect()
     }
 
     /// The memory it and its model hold.
     pub fn memory(&self) -> MemoryReport {
-        let shared = &self.model.shared;
-        let weights: u64 = self.plan().weights.iter().map(|w| w.bytes).sum();
-        MemoryReport {
-            weights_mapped: if shared.copied.is_some() { 0 } else { weights },
-            weights_copied: shared.copied.as_ref().map_or(0, Region::len),
-            code: shared.code.as_ref().map_or(0, |c| c.code.len()),
-            states: self.states.len(),
-            arena: self.arena.len(),
-            workers: self.slots.len(),
-            staged_inputs: self.staged.iter().map(|s| s.bytes().len() as u64).sum(),
-        }
+        self.device.memory()
     }
 }
 
@@ -284,17 +210,6 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("model", &self.model).finish_non_exhaustive()
     }
-}
-
-/// Copies an input to aligned memory that later steps use again.
-fn stage(staged: &mut Storage, input: &TensorView<'_>) -> Result<u64, RuntimeError> {
-    let bytes = input.bytes();
-    if staged.bytes().len() < bytes.len() {
-        *staged = Storage::default();
-        *staged = Storage::zeroed(&|| "a copy of an input".into(), bytes.len() as u64)?;
-    }
-    staged.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
-    Ok(staged.bytes_mut().as_mut_ptr() as u64)
 }
 
 fn unknown<'a>(what: &'static str, known: impl Iterator<Item = &'a str>, found: &str) -> RuntimeError {

@@ -278,6 +278,7 @@ fn a_file_is_mapped_and_run() {
         .add_target(&mlxc_package::TargetCode {
             name: &target.name,
             kind: target.kind,
+            plan: &target.plan,
             arch: &target.arch,
             features: &features,
             abi: target.abi,
@@ -286,7 +287,7 @@ fn a_file_is_mapped_and_run() {
             symbols: &source.symbols(target).unwrap(),
         })
         .unwrap();
-    writer.add_plan(source.plan()).unwrap();
+    writer.add_plan(mlxc_package::PLAN, source.plan()).unwrap();
     writer.finish("0").unwrap();
     let untrusted = Package::open_with(&path, OpenOptions { untrusted: true }).unwrap();
     let refused = Model::load(Arc::new(untrusted), &LoadOptions::default()).unwrap_err();

@@ -6,10 +6,13 @@ use mlxc_ir::kernel;
 use mlxc_package::Package;
 use mlxc_runtime::npy;
 
-/// Opens a package and reads every member's checksum.
+/// Opens a package, reads every member's checksum and finds what each target runs.
 pub fn package(bytes: &[u8]) {
     if let Ok(p) = Package::from_bytes(bytes.to_vec()) {
         let _ = p.verify();
+        for target in &p.manifest().targets {
+            let _ = (p.plan_of(target), p.modules(target));
+        }
     }
 }
 

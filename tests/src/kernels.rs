@@ -61,8 +61,9 @@ pub fn execute(
     for g in &p.groups {
         let mut buffers: Vec<BufferData> = Vec::new();
         for b in &g.built.bindings {
-            let n: usize = extents(b.value).iter().product();
-            let dtype = stored_dtype(f.ty(b.value).dtype);
+            let ty = b.scratch.as_ref().unwrap_or(f.ty(b.value));
+            let n: usize = ty.shape.iter().map(|d| d.eval(&symbols) as usize).product();
+            let dtype = stored_dtype(ty.dtype);
             let fresh = || BufferData::zeros(dtype, n);
             let held = if b.access == Access::Scratch { None } else { memory.get(&b.value).cloned() };
             buffers.push(held.unwrap_or_else(fresh));
@@ -81,7 +82,9 @@ pub fn execute(
             let at = home(f, stored_root(f, v));
             let dtype = f.ty(v).dtype;
             let shape: Vec<u64> = extents(at).iter().map(|n| *n as u64).collect();
-            let bytes = layout(at).restore(&memory[&at].to_bytes(), &shape, dtype.bytes() as usize);
+            // What has no elements is stored nowhere.
+            let stored = memory.get(&at).map(BufferData::to_bytes).unwrap_or_default();
+            let bytes = layout(at).restore(&stored, &shape, dtype.bytes() as usize);
             Tensor::from_bytes(dtype, &extents(v), &bytes).expect("a buffer holds its tensor")
         })
         .collect()

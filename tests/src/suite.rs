@@ -239,6 +239,9 @@ impl Suite {
         if self.recorded() {
             return;
         }
+        if let Ok(name) = std::env::var("MLXC_KERNELS") {
+            return self.interpret(&mlxc_codegen::gpu_profiles::by_name(&name).expect("a GPU profile"), values);
+        }
         let mut targets = vec!["host"];
         if cfg!(target_arch = "x86_64") {
             targets.push("x86-64-v3");
@@ -247,6 +250,41 @@ impl Suite {
             let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
             self.run_with(&options, 2, values);
         }
+    }
+
+    /// Runs the kernels for a profile in the Kernel IR interpreter.
+    ///
+    /// # Panics
+    /// As [`Suite::run`].
+    pub fn interpret(&self, profile: &mlxc_ir::TargetProfile, values: &[&[i64]]) {
+        let module = self.module();
+        let f = mlxc_passes::canonicalise::canonicalise(&module.functions[0])
+            .and_then(|f| mlxc_passes::prepare::prepare(&f))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let mut wrong = Vec::new();
+        let (g, p, layouts) = crate::kernels::kernels(&f, profile, true);
+        for (i, symbols) in values.iter().enumerate() {
+            let mut args = self.arguments(symbols, 7 + i as u64);
+            for (i, p) in f.params.iter().enumerate() {
+                if matches!(p.role, Role::Weight(_)) {
+                    args[i] = self.weight_tensor(i, p, &self.fills[i], symbols);
+                }
+            }
+            let run = |mode| interpret::run(&module, &f, &args, mode).unwrap_or_else(|e| panic!("`{}`: {e}", f.name));
+            let (reference, stated) = (run(Mode::Reference), run(Mode::Stated));
+            let got = crate::kernels::execute(&g, &p, &layouts, &args, 7);
+            for (i, (label, bound)) in self.labels.iter().enumerate() {
+                let (want, own) = (&reference.results[i], &stated.results[i]);
+                let worst = match bound {
+                    Bound::Tensor(ulp) => compare::excess(&got[i], want, own, *ulp),
+                    Bound::Each(ulp) => compare::excess_each(&got[i], want, own, *ulp),
+                };
+                if worst > 1.0 || worst.is_nan() {
+                    wrong.push(report(label, symbols, worst, &got[i], want, own));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "suite `{}` for {}:\n{}", f.name, profile.name, wrong.join("\n"));
     }
 
     /// Notes the cases where they are only counted.

@@ -1,28 +1,59 @@
 //! Installs what a build needs and the machine lacks.
 //!
 //! rustup brings the pinned toolchain with its own LLVM, which is all that code generation links. What is left is a
-//! linker for Rust itself.
+//! linker for Rust itself, and a GPU, if only an emulated one: tests of shaders fail without.
 
+use std::path::Path;
 use std::process::Command;
 
-/// A program and the Debian package that has it.
-const NEEDED: &[(&str, &str)] = &[("cc", "gcc")];
+/// Something that is looked for, and the Debian packages that bring it.
+struct Needed {
+    what: &'static str,
+    there: fn() -> bool,
+    packages: &'static [&'static str],
+}
 
-/// Checks for each program and installs the package of one that is missing.
+const NEEDED: &[Needed] = &[
+    Needed { what: "`cc`", there: has_cc, packages: &["gcc"] },
+    Needed { what: "a Vulkan driver", there: has_vulkan, packages: &["mesa-vulkan-drivers", "libvulkan1"] },
+];
+
+fn has_cc() -> bool {
+    starts("cc", &["--version"])
+}
+
+/// A loader of drivers, and a driver that is listed for it. Elsewhere the system brings its own.
+fn has_vulkan() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let lists = |folder: &Path, name: &dyn Fn(&str) -> bool| {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.filter_map(|f| f.file_name().into_string().ok()).any(|f| name(&f))
+    };
+    let libraries = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(Path::new);
+    let nested = Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    let loader = |f: &str| f == "libvulkan.so.1";
+    let driver = |f: &str| f.ends_with(".json");
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+    (lists(&nested, &loader) || libraries.iter().any(|l| lists(l, &loader)))
+        && drivers.iter().any(|d| lists(Path::new(d), &driver))
+}
+
+/// Looks for each thing and installs the packages of one that is missing.
 ///
 /// # Errors
 /// The command to run by hand, where installing fails.
 pub fn run() -> Result<(), String> {
-    for (program, package) in NEEDED {
-        if starts(program, &["--version"]) {
+    for Needed { what, there, packages } in NEEDED {
+        if there() {
             continue;
         }
-        println!("xtask: `{program}` is missing; installing the package `{package}`");
-        let by_hand = format!("`{program}` is missing: run `apt-get update && apt-get install -y {package}`");
-        if !starts("apt-get", &["update"]) || !starts("apt-get", &["install", "-y", package]) {
-            return Err(by_hand);
-        }
-        if !starts(program, &["--version"]) {
+        let names = packages.join(" ");
+        println!("xtask: {what} is missing; installing {names}");
+        let by_hand = format!("{what} is missing: run `apt-get update && apt-get install -y {names}`");
+        let install: Vec<&str> = ["install", "-y"].iter().chain(*packages).copied().collect();
+        if !starts("apt-get", &["update"]) || !starts("apt-get", &install) || !there() {
             return Err(by_hand);
         }
     }

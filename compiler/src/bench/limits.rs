@@ -13,7 +13,7 @@ use mlxc_ir::kernel::{Access, Kernel, KernelBuilder, Subgroup, Type};
 use mlxc_ir::profile::Feature;
 use mlxc_ir::{DType, Diagnostic, Layout, Size, TargetProfile};
 use mlxc_package::plan::{self, Plan};
-use mlxc_package::{NATIVE_ABI, Package, PackageWriter, TargetCode, TargetKind};
+use mlxc_package::{NATIVE_ABI, PLAN, Package, PackageWriter, TargetCode, TargetKind};
 use mlxc_runtime::{LoadOptions, Model, Tensor, TensorView, WeightMemory};
 use serde::Serialize;
 use std::sync::Arc;
@@ -58,12 +58,13 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
         .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
     let path = folder.path().join("limits.mlxc");
     let mut writer = PackageWriter::create(&path).map_err(package_error)?;
-    writer.add_plan(&plan).map_err(package_error)?;
+    writer.add_plan(PLAN, &plan).map_err(package_error)?;
     let cpu = profiles::cpu_target(&profile.name).expect("a compiled profile is a CPU's");
     writer
         .add_target(&TargetCode {
             name: cpu.profile,
             kind: TargetKind::Native,
+            plan: PLAN,
             arch: cpu.triple.split('-').next().unwrap_or_default(),
             features: cpu.required,
             abi: NATIVE_ABI,
@@ -180,11 +181,14 @@ fn plan(kernels: &[Kernel], profile: &TargetProfile) -> Result<(Plan, llvm::CpuC
             template: "limit".into(),
             origin: Vec::new(),
             buffers: vec![plan::Access::Read, plan::Access::Write],
+            constant: Vec::new(),
             scalars: 0,
             phases: vec![plan::Phase {
                 name: "main".into(),
                 symbol: phase.symbol.clone(),
                 group_bytes: phase.group_bytes,
+                lanes: 1,
+                linear: false,
             }],
         });
         let sizes = |s: &[u64]| s.iter().map(|n| Size::constant(*n as i64)).collect::<Vec<_>>();

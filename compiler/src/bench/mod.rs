@@ -9,7 +9,7 @@ use mlxc_ir::Diagnostic;
 use mlxc_ir::kernel::{self, Kernel};
 use mlxc_package::plan::{Entry, Place, SymbolKind};
 use mlxc_package::{DType, Package};
-use mlxc_runtime::{EntryId, LoadOptions, Model, Session, Tensor, WeightMemory, peak_rss_bytes};
+use mlxc_runtime::{Device, EntryId, LoadOptions, Model, Session, Tensor, WeightMemory, peak_rss_bytes};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Settings {
     pub prefill: usize,
     /// Decode steps after it.
     pub decode: usize,
+    /// What runs the launches.
+    pub device: Device,
     /// Threads; all the process may use if `None`.
     pub threads: Option<usize>,
     /// Where weights are read from.
@@ -72,8 +74,9 @@ pub struct Step {
     pub weight_bytes: u64,
     /// Weight bytes a second.
     pub weight_bytes_per_second: f64,
-    /// The same as a share of the read bandwidth measured in this run, from the same kind of memory.
-    pub read_share: f64,
+    /// The same as a share of the read bandwidth measured in this run, from the same kind of memory; none where that was
+    /// not measured.
+    pub read_share: Option<f64>,
 }
 
 /// What a run found.
@@ -81,12 +84,14 @@ pub struct Step {
 pub struct Report {
     /// Target whose code ran.
     pub target: String,
+    /// The GPU that ran it, if one did.
+    pub adapter: Option<String>,
     /// Threads.
     pub threads: usize,
     /// `mapped` or `copied`.
     pub weights: &'static str,
-    /// The machine's limits, measured in this run.
-    pub limits: Limits,
+    /// The CPU's limits, measured in this run; none where a GPU ran.
+    pub limits: Option<Limits>,
     /// Prompt tokens a second; none without the entry `prefill`.
     pub prefill_tokens_per_second: Option<f64>,
     /// Decode steps a second; none without the entry `decode`.
@@ -115,7 +120,18 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 /// # Errors
 /// `MLXC0949` sizes that the package does not take, or what the runtime says.
 pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(&str)) -> Result<Report, Errors> {
-    let plan = package.plan();
+    let load = LoadOptions {
+        device: settings.device,
+        threads: settings.threads,
+        weights: settings.weights,
+        ..LoadOptions::default()
+    };
+    stage("load");
+    let start = Instant::now();
+    let model = Model::load(package.clone(), &load).map_err(runtime_error)?;
+    let mut session = model.session().map_err(runtime_error)?;
+    let load_seconds = start.elapsed().as_secs_f64();
+    let plan = model.plan();
     let named = |name: &str| plan.entries.iter().position(|e| e.name == name);
     let decoder = named("prefill").zip(named("decode"));
     let mut runs: Vec<Run> = Vec::new();
@@ -139,12 +155,6 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
             }
         }
     }
-    let load = LoadOptions { threads: settings.threads, weights: settings.weights, ..LoadOptions::default() };
-    stage("load");
-    let start = Instant::now();
-    let model = Model::load(package.clone(), &load).map_err(runtime_error)?;
-    let mut session = model.session().map_err(runtime_error)?;
-    let load_seconds = start.elapsed().as_secs_f64();
     stage("steps");
     let whole = measure(&mut session, plan, &runs, settings, &mut |_, _| {})?;
     let peak = peak_rss_bytes().unwrap_or(0);
@@ -163,32 +173,36 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
             times.entry((run.entry, kernel)).or_default().push(seconds);
         }
     })?;
-    stage("limits");
     let target = model.target().unwrap_or_default().to_string();
-    let profile = mlxc_codegen::profiles::by_name(&target).ok_or_else(|| {
-        Diagnostic::new(901, "there is no target profile of the package's code").found(target.clone())
-    })?;
-    let limits = limits::measure(&profile, settings.threads)?;
-    let kernels = kernels(package);
+    let adapter = model.adapter().map(str::to_string);
+    let limits = if adapter.is_none() {
+        stage("limits");
+        let profile = mlxc_codegen::profiles::by_name(&target).ok_or_else(|| {
+            Diagnostic::new(901, "there is no target profile of the package's code").found(target.clone())
+        })?;
+        Some(limits::measure(&profile, settings.threads)?)
+    } else {
+        None
+    };
+    // The kernels that are kept are those of the first plan.
+    let kernels = if plan == package.plan() { kernels(package) } else { BTreeMap::new() };
     let mut rows: Vec<Row> = times
         .into_iter()
         .map(|((entry, k), mut seconds)| {
             let run = last_run(&runs, entry);
             let e = &plan.entries[entry];
             let work = kernels.get(&plan.kernels[k as usize].name).map(|kernel| step_work(e, plan, k, kernel, run));
-            row(e, &plan.kernels[k as usize], median(&mut seconds), k, work, &limits, settings)
+            row(e, &plan.kernels[k as usize], median(&mut seconds), k, work, limits.as_ref(), settings)
         })
         .collect();
     rows.sort_by(|a, b| a.entry.cmp(&b.entry).then(b.seconds.total_cmp(&a.seconds)));
-    let read = match settings.weights {
-        WeightMemory::Mapped => limits.read_mapped,
-        WeightMemory::Copied => limits.read_copied,
-    };
+    let read = limits.as_ref().map(|l| read_rate(l, settings));
     let steps: Vec<Step> =
         whole.into_iter().map(|(entry, times)| step(&plan.entries[entry], plan, times, read)).collect();
     let rate = |name: &str| steps.iter().find(|s| s.entry == name).map(|s| s.tokens_per_second);
     Ok(Report {
         target,
+        adapter,
         threads: model.threads(),
         weights: if settings.weights == WeightMemory::Mapped { "mapped" } else { "copied" },
         limits,
@@ -347,22 +361,26 @@ fn step_work(e: &Entry, plan: &mlxc_package::plan::Plan, k: u32, kernel: &Kernel
     all
 }
 
+/// Bytes a second from the kind of memory that the weights are in.
+fn read_rate(limits: &Limits, settings: &Settings) -> f64 {
+    match settings.weights {
+        WeightMemory::Mapped => limits.read_mapped,
+        WeightMemory::Copied => limits.read_copied,
+    }
+}
+
 fn row(
     e: &Entry,
     kernel: &mlxc_package::plan::Kernel,
     seconds: f64,
     k: u32,
     work: Option<kernel::Work>,
-    limits: &Limits,
+    limits: Option<&Limits>,
     settings: &Settings,
 ) -> Row {
-    let read = match settings.weights {
-        WeightMemory::Mapped => limits.read_mapped,
-        WeightMemory::Copied => limits.read_copied,
-    };
-    let bounds = work.map(|w| {
+    let bounds = work.zip(limits).map(|(w, limits)| {
         let arithmetic = w.flops / limits.f32_flops + w.dot_flops / limits.bf16_flops.unwrap_or(limits.f32_flops);
-        (w.bytes / read, arithmetic)
+        (w.bytes / read_rate(limits, settings), arithmetic)
     });
     let rate = |n: f64| if seconds > 0.0 { n / seconds } else { 0.0 };
     Row {
@@ -380,7 +398,7 @@ fn row(
     }
 }
 
-fn step(e: &Entry, plan: &mlxc_package::plan::Plan, (tokens, seconds): (u64, f64), read: f64) -> Step {
+fn step(e: &Entry, plan: &mlxc_package::plan::Plan, (tokens, seconds): (u64, f64), read: Option<f64>) -> Step {
     let mut weights: Vec<u32> = e
         .buffers
         .iter()
@@ -400,6 +418,6 @@ fn step(e: &Entry, plan: &mlxc_package::plan::Plan, (tokens, seconds): (u64, f64
         tokens_per_second: rate(tokens as f64),
         weight_bytes: bytes,
         weight_bytes_per_second: rate(bytes as f64),
-        read_share: rate(bytes as f64) / read,
+        read_share: read.map(|read| rate(bytes as f64) / read),
     }
 }

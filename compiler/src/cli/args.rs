@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mlxc::{DType, Scheme};
+use mlxc_runtime::Device;
 use std::path::PathBuf;
 
 /// An ahead-of-time graph compiler and kernel fuser for MLX-style model code.
@@ -51,6 +52,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Compare compiled code with the interpreter.
     Verify(Verify),
+    /// List devices: what they have and which targets they run.
+    Devices(Devices),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Print the manual page, or write all pages to a folder.
@@ -173,9 +176,10 @@ pub struct Convert {
 /// Where to run.
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
-    /// Device: `cpu`.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
-    pub device: String,
+    /// Device: `cpu`; `gpu` for the best GPU, `gpu:N` for one that `mlxc devices` lists; `auto` for a GPU if there is one
+    /// that the package has code for, else the CPU.
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
     /// Threads; all the process may use unless given.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -414,6 +418,14 @@ pub struct Inspect {
     /// The model.
     #[command(flatten)]
     pub build: BuildArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc devices`.
+#[derive(Args, Debug)]
+pub struct Devices {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -14,6 +14,7 @@ pub fn run(a: &Bench) -> Outcome {
     let settings = Settings {
         prefill: a.prefill,
         decode: a.decode,
+        device: a.run.device,
         threads: a.run.threads,
         weights: if a.copied { WeightMemory::Copied } else { WeightMemory::Mapped },
         repeat: a.repeat,
@@ -29,17 +30,19 @@ pub fn run(a: &Bench) -> Outcome {
 
 fn table(r: &Report) -> String {
     let giga = |x: f64| x / 1e9;
-    let mut out = format!(
-        "{} on {} threads, {} weights; limits in this run: read {:.1} GB/s mapped, {:.1} copied; {:.0} GFLOP/s f32",
-        r.target,
-        r.threads,
-        r.weights,
-        giga(r.limits.read_mapped),
-        giga(r.limits.read_copied),
-        giga(r.limits.f32_flops)
-    );
-    let bf16 = r.limits.bf16_flops.map_or(String::new(), |f| format!(", {:.0} bf16", giga(f)));
-    let _ = writeln!(out, "{bf16}");
+    let on = r.adapter.clone().unwrap_or_else(|| format!("{} threads", r.threads));
+    let mut out = format!("{} on {on}, {} weights", r.target, r.weights);
+    if let Some(limits) = &r.limits {
+        let bf16 = limits.bf16_flops.map_or(String::new(), |f| format!(", {:.0} bf16", giga(f)));
+        let _ = write!(
+            out,
+            "; limits in this run: read {:.1} GB/s mapped, {:.1} copied; {:.0} GFLOP/s f32{bf16}",
+            giga(limits.read_mapped),
+            giga(limits.read_copied),
+            giga(limits.f32_flops)
+        );
+    }
+    out.push('\n');
     let _ = writeln!(out, "loaded in {:.3} s, peak memory {}\n", r.load_seconds, human(r.peak_rss_bytes));
     let _ = writeln!(
         out,
@@ -49,13 +52,13 @@ fn table(r: &Report) -> String {
     for s in &r.steps {
         let _ = writeln!(
             out,
-            "{:<12} {:>7} {:>11.3} {:>11.1} {:>13.1} {:>10.0} %",
+            "{:<12} {:>7} {:>11.3} {:>11.1} {:>13.1} {:>11}",
             s.entry,
             s.tokens,
             s.seconds * 1e3,
             s.tokens_per_second,
             giga(s.weight_bytes_per_second),
-            s.read_share * 100.0
+            s.read_share.map_or("-".into(), |share| format!("{:.0} %", share * 100.0))
         );
     }
     let mut entry = "";

@@ -4,6 +4,7 @@ pub mod args;
 mod bench;
 mod build;
 mod convert;
+mod devices;
 mod dump;
 mod embed;
 mod explain;
@@ -74,6 +75,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),
         Command::Verify(a) => verify::run(&a),
+        Command::Devices(a) => devices::run(&a),
         Command::Completions(a) => shell::completions(&a),
         Command::Man(a) => shell::man(&a),
     };

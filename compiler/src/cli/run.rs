@@ -9,7 +9,7 @@ use mlxc_runtime::{LoadOptions, Model, Tensor, TensorView, npy};
 
 /// How the runtime is loaded for given arguments.
 pub fn load_options(a: &RunArgs) -> LoadOptions {
-    LoadOptions { threads: a.threads, ..LoadOptions::default() }
+    LoadOptions { threads: a.threads, device: a.device, ..LoadOptions::default() }
 }
 
 pub fn run(a: &Run) -> Outcome {

@@ -33,7 +33,7 @@ impl TextModel {
         let n = self.history.len();
         let tokens: Vec<u8> = self.history.iter().flat_map(|t| t.to_le_bytes()).collect();
         let mut parts = vec![("tokens".to_string(), Dtype::U32, vec![n], tokens)];
-        for s in &self.package.plan().states {
+        for s in &self.session.model().plan().states {
             let state = self.session.state(&s.name).map_err(runtime_error)?;
             let shape: Vec<usize> = s.shape.iter().map(|d| *d as usize).collect();
             let (rows, bytes) = rows(&shape, self.context, n, s.dtype);
@@ -93,7 +93,8 @@ impl TextModel {
             return Err(refuse("tokens that fit the context", format!("{} tokens", tokens.len())).into());
         }
         self.history.clear();
-        for s in &self.package.clone().plan().states {
+        let states = self.session.model().plan().states.clone();
+        for s in &states {
             let part = file.tensor(&s.name).map_err(damaged)?;
             let shape: Vec<usize> = s.shape.iter().map(|d| *d as usize).collect();
             let (rows, bytes) = rows(&shape, self.context, tokens.len(), s.dtype);

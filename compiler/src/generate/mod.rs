@@ -54,7 +54,7 @@ impl TextModel {
         let session = model.session().map_err(runtime_error)?;
         let entry = |name: &str| session.entry(name).map_err(|_| no_text(&format!("an entry `{name}`")));
         let (prefill, decode, score) = (entry("prefill")?, entry("decode")?, entry("score")?);
-        let plan = package.plan();
+        let plan = session.model().plan();
         let symbol = |name: &str| {
             let e = plan.entries.iter().find(|e| e.name == "prefill")?;
             e.symbols.iter().find(|s| s.name == name).map(|s| s.range.hi)

@@ -8,6 +8,7 @@
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
+use crate::lower::gpu::{self, is_gpu};
 use crate::lower::map::{Built, store_all};
 use crate::lower::matmul::{push, spine, stored_value};
 use crate::lower::pull;
@@ -41,6 +42,9 @@ pub fn build(
     outputs: &[ValueId],
     name: &str,
 ) -> Lowered<Built> {
+    if is_gpu(target.profile) {
+        return gpu::attention::build(f, target, region, anchor, outputs, name);
+    }
     let mut splits = Vec::new();
     for _ in 0..4 {
         let k = KernelBuilder::new(name);
@@ -81,30 +85,30 @@ impl<'k> Anchor<'k> for Rows<'k> {
 }
 
 /// Extents and choices of one attention.
-struct Plan {
-    q: ValueId,
-    k: ValueId,
-    v: ValueId,
-    mask: Option<ValueId>,
-    offset: Option<ValueId>,
-    causal: bool,
-    window: Option<i64>,
-    softcap: Option<f64>,
-    scale: f64,
-    queries: Size,
-    keys: Size,
-    d: i64,
-    dv: i64,
-    group: i64,
+pub(super) struct Plan {
+    pub q: ValueId,
+    pub k: ValueId,
+    pub v: ValueId,
+    pub mask: Option<ValueId>,
+    pub offset: Option<ValueId>,
+    pub causal: bool,
+    pub window: Option<i64>,
+    pub softcap: Option<f64>,
+    pub scale: f64,
+    pub queries: Size,
+    pub keys: Size,
+    pub d: i64,
+    pub dv: i64,
+    pub group: i64,
     /// Queries of a task.
-    block: i64,
-    rows: i64,
-    tile: i64,
-    chunk: i64,
-    acc: DType,
+    pub block: i64,
+    pub rows: i64,
+    pub tile: i64,
+    pub chunk: i64,
+    pub acc: DType,
 }
 
-fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Plan> {
+pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Plan> {
     let node = &f.nodes[anchor as usize];
     let Op::Sdpa { scale, causal, mask, offset, window, softcap } = &node.op else {
         return Err(Refusal::new("anchor", "the anchor is no attention"));
@@ -158,16 +162,16 @@ struct Memory<'k> {
 }
 
 /// Where the task is.
-struct Task<'k> {
-    batch: Coord,
-    head: Coord,
-    first: Coord,
+pub(super) struct Task<'k> {
+    pub batch: Coord,
+    pub head: Coord,
+    pub first: Coord,
     /// Position of query 0 among the keys.
-    offset: Coord,
+    pub offset: Coord,
     /// Keys any query of the task sees.
-    seen: Ix<'k>,
+    pub seen: Ix<'k>,
     /// First chunk in which a query of the task sees a key.
-    begin: Ix<'k>,
+    pub begin: Ix<'k>,
 }
 
 fn emit_kernel<'k>(
@@ -219,7 +223,7 @@ fn emit_kernel<'k>(
     Ok((bindings, work, wanted))
 }
 
-fn begin<'k>(e: &mut Emitter<'k, '_>, p: &Plan, axes: Vec<Coord>) -> Lowered<Task<'k>> {
+pub(super) fn begin<'k>(e: &mut Emitter<'k, '_>, p: &Plan, axes: Vec<Coord>) -> Lowered<Task<'k>> {
     let [batch, head, block]: [Coord; 3] = axes.try_into().expect("the grid has three axes");
     let first = block.scale(p.block);
     let offset = match p.offset {
@@ -367,7 +371,10 @@ fn scores<'k>(
             let mut result = Ok(());
             for i in 0..p.tile {
                 let raw = acc.get([k.int(i)]);
-                match hide(e, p, task, &t.scale(p.tile).offset(i), &keys, raw) {
+                let first = e.base(std::slice::from_ref(&keys))[0].clone();
+                let lanes_of = k.table(Type::vector(DType::I32, e.width), |l| l);
+                let number = e.ix(&first).to_val(DType::I32).splat(e.width) + lanes_of;
+                match hide(e, p, task, &t.scale(p.tile).offset(i), &keys, number, raw) {
                     Ok(v) => {
                         let at = [row + i, e.ix(&j.scale(lanes))];
                         m.scores.at(at).vec(e.width).store(v);
@@ -382,13 +389,15 @@ fn scores<'k>(
     })
 }
 
-/// Applies the cap, the mask, the causal limit, the window and the live length to a vector of scores.
-fn hide<'k>(
+/// Applies the cap, the mask, the causal limit, the window and the live length to a vector of scores. `number` has the
+/// keys' places.
+pub(super) fn hide<'k>(
     e: &mut Emitter<'k, '_>,
     p: &Plan,
     task: &Task<'k>,
     row: &Coord,
     keys: &Coord,
+    number: Val<'k>,
     raw: Val<'k>,
 ) -> Lowered<Val<'k>> {
     let k = e.k;
@@ -427,8 +436,6 @@ fn hide<'k>(
             score + value
         };
     }
-    let first = e.base(std::slice::from_ref(keys))[0].clone();
-    let number = e.ix(&first).to_val(DType::I32).splat(width) + k.table(Type::vector(DType::I32, width), |l| l);
     let last = if p.causal {
         let own = task.offset.plus(&query, 1);
         let own = e.ix(&own);

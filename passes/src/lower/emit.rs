@@ -8,7 +8,7 @@
 use crate::lower::coord::{Atom, AtomId, Coord, Space};
 use crate::lower::elementwise::{self, compute};
 use crate::lower::pull::Sizes;
-use mlxc_ir::graph::{Function, Literal, Op, Role, ValueId};
+use mlxc_ir::graph::{Function, Literal, Op, Role, TensorType, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, KernelBuilder, Type, Val};
 use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,13 +42,15 @@ pub struct Target<'a> {
     pub exact: bool,
 }
 
-/// What a kernel buffer is bound to; one of scratch access has the value's type and no other user.
+/// What a kernel buffer is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The value whose memory it is; for a state, the parameter.
+    /// The value whose memory it is; for a state, the parameter; for scratch memory, what it is needed for.
     pub value: ValueId,
     /// How the kernel uses it.
     pub access: Access,
+    /// The type of scratch memory, which has no other user.
+    pub scratch: Option<TensorType>,
 }
 
 /// Work a kernel does at the largest symbol values, for the cost model.
@@ -110,13 +112,37 @@ pub struct Emitter<'k, 'f> {
     guards: u32,
     /// Atoms of split vector loops and their steps: what further splits can be made of.
     pub(super) columns: Vec<(AtomId, i64)>,
+    /// Indices that data decides must be the same for all lanes of a group.
+    pub(super) uniform: bool,
+    /// Lanes that share what is emitted next, on GPUs.
+    pub(super) team: Option<Team<'k>>,
+}
+
+/// An aligned run of lanes of a group that compute one value together.
+#[derive(Clone, Copy)]
+pub(super) struct Team<'k> {
+    /// How many, a power of two.
+    pub lanes: u32,
+    /// Number of this lane among them.
+    pub at: Ix<'k>,
 }
 
 impl<'k, 'f> Emitter<'k, 'f> {
     /// An emitter for one kernel; declares the function's symbols.
     pub fn new(k: &'k KernelBuilder, f: &'f Function, target: &'f Target<'f>, region: &'f Region) -> Self {
-        let mut space = Space::default();
         let width = (target.profile.vector_bits / 32).clamp(4, 16) as u8;
+        Self::with_width(k, f, target, region, width)
+    }
+
+    /// As [`Emitter::new`], with vectors of `width` elements; 1 for scalars.
+    pub fn with_width(
+        k: &'k KernelBuilder,
+        f: &'f Function,
+        target: &'f Target<'f>,
+        region: &'f Region,
+        width: u8,
+    ) -> Self {
+        let mut space = Space::default();
         let lane = space.intern(Atom::Lane, Range::new(0, i64::from(width) - 1), 1);
         let symbols = f
             .symbols
@@ -154,6 +180,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
             reductions: Vec::new(),
             guards: 0,
             columns: Vec::new(),
+            uniform: false,
+            team: None,
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
         for i in 0..f.symbols.len() {
@@ -218,7 +246,8 @@ impl<'k, 'f> Emitter<'k, 'f> {
     pub fn finish(mut self) -> (Vec<Binding>, Work) {
         self.work.opaque = self.space.opaque_quotients();
         for b in &self.bindings {
-            let whole = self.f.ty(b.value).max_bytes(&self.f.symbols) as f64;
+            let ty = b.scratch.as_ref().unwrap_or(self.f.ty(b.value));
+            let whole = ty.max_bytes(&self.f.symbols) as f64;
             // A cache holds what is read again; a gather reads only what it picks.
             self.work.bytes += self.loaded.get(&b.value).map_or(whole, |n| n.min(whole));
         }
@@ -229,7 +258,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
 
     /// The lane as a coordinate.
     pub fn lane(&self) -> Coord {
-        Coord::atom(self.lane)
+        if self.width == 1 { Coord::constant(0) } else { Coord::atom(self.lane) }
     }
 
     /// Makes a coordinate of a loop variable, grid axis or data-dependent index.

@@ -7,6 +7,8 @@
 
 use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered, Refusal, Region, Target};
+use crate::lower::gpu::is_gpu;
+use crate::lower::gpu::items::Axis;
 use crate::lower::map::Built;
 use crate::lower::{scan, scatter, sort};
 use mlxc_ir::graph::{Function, Op, ValueId};
@@ -54,7 +56,12 @@ pub fn build(
         return Err(Refusal::new("epilogue", format!("nothing is fused after `{}`", op.name())));
     }
     let k = KernelBuilder::new(name);
-    let mut e = Emitter::new(&k, f, target, region);
+    // Neighbouring lines are neighbouring lanes on GPUs, vectors on CPUs.
+    let mut e = if is_gpu(target.profile) {
+        Emitter::with_width(&k, f, target, region, 1)
+    } else {
+        Emitter::new(&k, f, target, region)
+    };
     match op {
         Op::Scan { .. } => scan::build(&mut e, v)?,
         Op::ArgSort { .. } => sort::build(&mut e, v)?,
@@ -76,7 +83,7 @@ impl<'k> Emitter<'k, '_> {
     ) -> Lowered<()> {
         let last = shape.len().wrapping_sub(1);
         let w = i64::from(self.width);
-        let mut grid: Vec<(String, Ix<'k>)> = Vec::new();
+        let mut grid: Vec<Axis<'k>> = Vec::new();
         // For each axis: its grid position and largest coordinate.
         let mut places = vec![None; shape.len()];
         let mut trips = 1.0;
@@ -85,41 +92,49 @@ impl<'k> Emitter<'k, '_> {
                 continue;
             }
             let count = if lines.vectors && i == last { d.ceil_div(w) } else { d.clone() };
-            trips *= self.size_max(&count).max(1.0);
-            places[i] = Some((grid.len(), (self.size_max(&count) as i64 - 1).max(0)));
-            grid.push((format!("i{i}"), self.size(&count)?));
+            let most = self.size_max(&count).max(1.0);
+            trips *= most;
+            places[i] = Some((grid.len(), most as i64 - 1));
+            grid.push(Axis { name: format!("i{i}"), extent: self.size(&count)?, most: most as i64 });
         }
         if lines.ranges > 1 {
-            grid.push(("range".to_string(), self.k.int(lines.ranges)));
+            grid.push(Axis { name: "range".to_string(), extent: self.k.int(lines.ranges), most: lines.ranges });
         }
-        let axes: Vec<(&str, Ix<'k>)> = grid.iter().map(|(n, x)| (n.as_str(), *x)).collect();
-        let mut result = Ok(());
-        let k = self.k;
-        k.phase("main", &axes, 1, Subgroup::None, |ix| {
+        self.each_task("main", &grid, |e, ix| {
             let mut at = vec![Coord::constant(0); shape.len()];
             for (i, place) in places.iter().enumerate() {
                 let Some((g, most)) = place else { continue };
-                at[i] = self.index(ix[*g], Range::new(0, *most), 1);
+                at[i] = e.index(ix[*g], Range::new(0, *most), 1);
             }
-            let range = (lines.ranges > 1).then(|| self.part(shape, lines, ix[ix.len() - 1]));
+            let range = (lines.ranges > 1).then(|| e.part(shape, lines, ix[ix.len() - 1]));
             if lines.vectors {
                 let n = shape[last].clone();
                 let first = at[last].scale(w);
-                at[last] = first.plus(&self.lane(), 1);
+                at[last] = first.plus(&e.lane(), 1);
                 if n.modulo(w).as_const() != Some(0) {
-                    let (whole, first) = match self.size(&n) {
-                        Ok(whole) => (whole, self.ix(&first)),
-                        Err(r) => {
-                            result = Err(r);
-                            return;
-                        }
-                    };
-                    self.tail = Some(k.let_index("rest", (whole - first).min(k.int(w))));
+                    let (whole, first) = (e.size(&n)?, e.ix(&first));
+                    e.tail = Some(e.k.let_index("rest", (whole - first).min(e.k.int(w))));
                 }
             }
-            result = self.scoped(trips, |e| body(e, Task { at, range }));
-            self.tail = None;
-        });
+            let result = e.scoped(trips, |e| body(e, Task { at, range }));
+            e.tail = None;
+            result
+        })
+    }
+
+    /// A phase with a task for each place of the grid: a lane's on GPUs, a group's on CPUs.
+    fn each_task(
+        &mut self,
+        phase: &str,
+        grid: &[Axis<'k>],
+        body: impl FnOnce(&mut Self, &[Ix<'k>]) -> Lowered<()>,
+    ) -> Lowered<()> {
+        if is_gpu(self.target.profile) {
+            return self.each_item(phase, grid, body);
+        }
+        let axes: Vec<(&str, Ix<'k>)> = grid.iter().map(|a| (a.name.as_str(), a.extent)).collect();
+        let mut result = Ok(());
+        self.k.phase(phase, &axes, 1, Subgroup::None, |ix| result = body(self, ix));
         result
     }
 

@@ -7,6 +7,7 @@
 
 use crate::lower::coord::{Atom, Coord};
 use crate::lower::emit::{Binding, Emitter, Lowered, Refusal, Region, Target, Work, home};
+use crate::lower::gpu::{self, is_gpu};
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::{Access, Ix, Kernel, KernelBuilder, Subgroup};
 use mlxc_ir::{Range, Size};
@@ -38,10 +39,42 @@ pub fn domain(f: &Function, v: ValueId) -> &[Size] {
 
 /// How loops cover the outputs: factors by output axis, and whether every axis is a row.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Nest {
-    splits: BTreeMap<usize, Vec<i64>>,
-    scalar: bool,
-    hoisted: Vec<(ValueId, Vec<Coord>)>,
+pub(super) struct Nest {
+    pub(super) splits: BTreeMap<usize, Vec<i64>>,
+    pub(super) scalar: bool,
+    pub(super) hoisted: Vec<(ValueId, Vec<Coord>)>,
+}
+
+impl Nest {
+    /// Number of leading axes of `shape` that are rows, if all outputs have the same.
+    pub(super) fn rows(&self, f: &Function, outputs: &[ValueId], shape: &[Size]) -> Lowered<usize> {
+        let rows = if self.scalar { shape.len() } else { shape.len() - 1 };
+        for v in outputs {
+            let d = domain(f, *v);
+            let fits = d.len() >= rows && d[..rows] == shape[..rows] && d.len() <= shape.len();
+            let same = self.scalar && d == shape;
+            if !(same || !self.scalar && (fits || d == &shape[..rows])) {
+                let name = f.value_name(*v);
+                return Err(Refusal::new("domains", format!("`{name}` does not share rows with the other results")));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// The output whose domain the loops cover.
+pub(super) fn primary(f: &Function, outputs: &[ValueId]) -> Option<ValueId> {
+    let ranges = f.ranges();
+    let elements = |d: &[Size]| d.iter().fold(1.0, |n: f64, s| n * s.bounds(&ranges).hi.max(0) as f64) as u64;
+    let order = |v: &&ValueId| {
+        let d = domain(f, **v);
+        (d.len(), elements(d), std::cmp::Reverse(v.node))
+    };
+    outputs.iter().max_by_key(order).copied()
+}
+
+pub(super) fn no_output() -> Refusal {
+    Refusal::new("no-output", "nothing outside uses the values")
 }
 
 /// Builds one map kernel that stores `outputs`.
@@ -53,7 +86,11 @@ pub fn build(f: &Function, target: &Target<'_>, region: &Region, outputs: &[Valu
     let mut last = None;
     // Each round can only add splits, switch to rows or hoist: a handful suffices.
     for _ in 0..6 {
-        let (built, next) = attempt(f, target, region, outputs, name, &nest)?;
+        let (built, next) = if is_gpu(target.profile) {
+            gpu::map::attempt(f, target, region, outputs, name, &nest)?
+        } else {
+            attempt(f, target, region, outputs, name, &nest)?
+        };
         if next == nest {
             return Ok(built);
         }
@@ -73,26 +110,8 @@ fn attempt(
 ) -> Lowered<(Built, Nest)> {
     let k = KernelBuilder::new(name);
     let mut e = Emitter::new(&k, f, target, region);
-    let primary = *outputs
-        .iter()
-        .max_by_key(|v| {
-            let d = domain(f, **v);
-            (d.len(), d.iter().fold(1.0, |n: f64, s| n * e.size_max(s)) as u64, std::cmp::Reverse(v.node))
-        })
-        .ok_or_else(|| Refusal::new("no-output", "nothing outside uses the values"))?;
-    let shape = domain(f, primary).to_vec();
-    let rows = if nest.scalar { shape.len() } else { shape.len() - 1 };
-    for v in outputs {
-        let d = domain(f, *v);
-        let fits = d.len() >= rows && d[..rows] == shape[..rows] && d.len() <= shape.len();
-        let same = nest.scalar && d == shape.as_slice();
-        if !(same || !nest.scalar && (fits || d == &shape[..rows])) {
-            return Err(Refusal::new(
-                "domains",
-                format!("`{}` and `{}` do not share rows", f.value_name(primary), f.value_name(*v)),
-            ));
-        }
-    }
+    let shape = domain(f, primary(f, outputs).ok_or_else(no_output)?).to_vec();
+    let rows = nest.rows(f, outputs, &shape)?;
     let mut axes = RowAxes::new(&mut e, &shape[..rows], nest)?;
     let block = if nest.scalar || !nest.hoisted.is_empty() || nest.splits.contains_key(&rows) {
         None
@@ -219,15 +238,15 @@ fn columns<'k>(
 }
 
 /// Grid axes for the rows.
-struct RowAxes<'k> {
-    grid: Vec<(String, Ix<'k>)>,
+pub(super) struct RowAxes<'k> {
+    pub(super) grid: Vec<(String, Ix<'k>)>,
     /// For each row axis: (grid position, factor, largest value) of each part, outermost first; none for extent 1.
-    parts: Vec<Vec<(usize, i64, i64)>>,
-    trips: f64,
+    pub(super) parts: Vec<Vec<(usize, i64, i64)>>,
+    pub(super) trips: f64,
 }
 
 impl<'k> RowAxes<'k> {
-    fn new(e: &mut Emitter<'k, '_>, shape: &[Size], nest: &Nest) -> Lowered<Self> {
+    pub(super) fn new(e: &mut Emitter<'k, '_>, shape: &[Size], nest: &Nest) -> Lowered<Self> {
         let mut axes = RowAxes { grid: Vec::new(), parts: Vec::new(), trips: 1.0 };
         for (i, d) in shape.iter().enumerate() {
             axes.trips *= e.size_max(d).max(1.0);
@@ -261,7 +280,7 @@ impl<'k> RowAxes<'k> {
         Ok(axes)
     }
 
-    fn coords(&self, e: &mut Emitter<'k, '_>, ix: &[Ix<'k>]) -> Vec<Coord> {
+    pub(super) fn coords(&self, e: &mut Emitter<'k, '_>, ix: &[Ix<'k>]) -> Vec<Coord> {
         self.parts
             .iter()
             .map(|parts| {
@@ -275,7 +294,14 @@ impl<'k> RowAxes<'k> {
 }
 
 /// What the next build should do differently.
-fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Size], nest: &Nest, next: &mut Nest) {
+pub(super) fn refine(
+    e: &mut Emitter<'_, '_>,
+    axes: &RowAxes<'_>,
+    rows: usize,
+    shape: &[Size],
+    nest: &Nest,
+    next: &mut Nest,
+) {
     // Loop atoms are numbered by creation: the rows' parts first, in order.
     let mut owner = Vec::new();
     for (i, parts) in axes.parts.iter().enumerate() {
@@ -300,7 +326,7 @@ fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Siz
         next.hoisted.clear();
         return;
     }
-    let stable = e.stable_atoms(owner.len());
+    let stable = e.stable_atoms(axes.parts.iter().take(rows).map(Vec::len).sum());
     let mut hoisted = Vec::new();
     for (v, at) in e.reductions() {
         let on_row = at.iter().all(|c| c.terms.iter().all(|(a, _)| stable.contains(a)));
@@ -318,8 +344,25 @@ fn refine(e: &mut Emitter<'_, '_>, axes: &RowAxes<'_>, rows: usize, shape: &[Siz
             return;
         }
     }
-    if !nest.scalar {
-        next.hoisted = hoisted;
+    if nest.scalar {
+        // A lane by itself reduces what is short; what is long is shared, and CPUs have nobody to share it with.
+        hoisted.retain(|(v, _)| is_gpu(e.target.profile) && is_long(e.f, *v));
+    }
+    next.hoisted = hoisted;
+}
+
+/// Elements from which several lanes reduce faster than one.
+const LONG: f64 = 64.0;
+
+/// True for reductions of many elements.
+fn is_long(f: &Function, v: ValueId) -> bool {
+    let node = f.node(v);
+    let ranges = f.ranges();
+    let most = |a: &u32| f.ty(node.inputs[0]).shape[*a as usize].bounds(&ranges).hi as f64;
+    match &node.op {
+        Op::Reduce { axes, .. } => axes.iter().map(most).product::<f64>() >= LONG,
+        Op::ArgReduce { axis, .. } => most(axis) >= LONG,
+        _ => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::{self, compute};
 use crate::lower::emit::{Binding, Emitter, Lowered, Refusal, home, is_free};
-use mlxc_ir::graph::{Op, ValueId};
+use mlxc_ir::graph::{Op, TensorType, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, Val};
 use mlxc_ir::{DType, Layout, Size};
 
@@ -61,16 +61,20 @@ impl<'k> Emitter<'k, '_> {
         };
         let b = self.k.buffer(&self.local_name(v), dtype, &extents, access);
         self.buffers.insert(key, b);
-        self.bindings.push(Binding { value: v, access });
+        self.bindings.push(Binding { value: v, access, scratch: None });
         Ok(b)
     }
 
     /// Memory of a value's own type that this kernel alone uses.
     pub(super) fn scratch(&mut self, v: ValueId) -> Lowered<Buf<'k>> {
-        let ty = self.f.ty(v).clone();
+        self.scratch_of(v, "scratch", self.f.ty(v).clone())
+    }
+
+    /// Memory of a type that this kernel alone uses, called after a value.
+    pub(super) fn scratch_of(&mut self, v: ValueId, name: &str, ty: TensorType) -> Lowered<Buf<'k>> {
         let extents = ty.shape.iter().map(|d| self.size(d)).collect::<Lowered<Vec<_>>>()?;
-        let b = self.k.buffer(&format!("{}_scratch", self.local_name(v)), ty.dtype, &extents, Access::Scratch);
-        self.bindings.push(Binding { value: v, access: Access::Scratch });
+        let b = self.k.buffer(&format!("{}_{name}", self.local_name(v)), ty.dtype, &extents, Access::Scratch);
+        self.bindings.push(Binding { value: v, access: Access::Scratch, scratch: Some(ty) });
         Ok(b)
     }
 

@@ -11,6 +11,7 @@ pub mod coord;
 mod dequantize;
 mod elementwise;
 pub mod emit;
+mod gpu;
 pub mod line;
 pub mod map;
 pub mod matmul;

@@ -5,7 +5,7 @@
 
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::{self, compute};
-use crate::lower::emit::{Emitter, Lowered};
+use crate::lower::emit::{Emitter, Lowered, Team};
 use mlxc_ir::graph::{ArgOp, BinaryOp, Literal, Op, ReduceOp, ScanOp, ValueId};
 use mlxc_ir::kernel::{Val, Var};
 use mlxc_ir::{DType, Range, Size};
@@ -93,13 +93,29 @@ impl<'k> Emitter<'k, '_> {
                 let kept = expand(coords, &[*axis], *keepdims, f.ty(x).rank());
                 self.arg_extreme(x, *axis as usize, &kept, *op)
             }
-            Op::MatMul { transpose_a, transpose_b } => self.dot(v, coords, *transpose_a, *transpose_b),
+            Op::MatMul { transpose_a, transpose_b } => {
+                let team = self.team.take();
+                let product = self.dot(v, coords, *transpose_a, *transpose_b);
+                self.team = team;
+                product
+            }
             _ => unreachable!("only reductions are reduced"),
         }
     }
 
     /// Folds `x` over `axes`, the other coordinates given.
     fn fold(&mut self, x: ValueId, axes: &[u32], kept: &[Coord], how: Combine, acc: DType) -> Lowered<Val<'k>> {
+        // What the lanes compute together, each computes a part of by itself.
+        let team = self.team.take();
+        let value = match team {
+            Some(t) if how.crosses_lanes(acc) => self.fold_together(x, axes, kept, how, acc, t),
+            _ => self.fold_alone(x, axes, kept, how, acc),
+        };
+        self.team = team;
+        value
+    }
+
+    fn fold_alone(&mut self, x: ValueId, axes: &[u32], kept: &[Coord], how: Combine, acc: DType) -> Lowered<Val<'k>> {
         let shape = self.f.ty(x).shape.clone();
         let along = axes.last().is_some_and(|a| *a as usize + 1 == shape.len()) && !self.is_vector(kept);
         let identity = self.literal(how.identity(acc, self.f.ty(x).dtype == DType::Bool), acc);
@@ -139,7 +155,7 @@ impl<'k> Emitter<'k, '_> {
         Ok(if value.dtype() == DType::Bool { elementwise::cast(self.k, value, DType::Bool, acc) } else { value })
     }
 
-    fn accumulate(&mut self, total: &Var<'k>, value: Val<'k>, how: Combine, at: &[Coord]) {
+    pub(super) fn accumulate(&mut self, total: &Var<'k>, value: Val<'k>, how: Combine, at: &[Coord]) {
         self.count(1.0, at);
         total.set(elementwise::binary(self.k, how.binary(), value, total.get()));
     }
@@ -153,7 +169,7 @@ impl<'k> Emitter<'k, '_> {
     }
 
     /// Combines the lanes of a vector.
-    fn across(&mut self, v: Val<'k>, how: Combine) -> Val<'k> {
+    pub(super) fn across(&mut self, v: Val<'k>, how: Combine) -> Val<'k> {
         match how {
             Combine::Sum => v.hsum(),
             Combine::Prod => {
@@ -266,25 +282,51 @@ impl<'k> Emitter<'k, '_> {
         base: Coord,
         body: &mut dyn FnMut(&mut Self, Coord, bool) -> Lowered<()>,
     ) -> Lowered<()> {
-        let Some((f, rest)) = factors.split_first() else {
-            return self.vector_loop(name, extent, &mut |e, c, full| {
+        self.split_parts(extent, factors, base, &mut |e, extent, base| {
+            e.vector_loop(name, extent, &mut |e, c, full| {
                 let c = base.plus(&c, 1);
                 e.columns.extend_from_slice(&c.terms);
                 body(e, c, full)
-            });
-        };
+            })
+        })
+    }
+
+    /// Nested loops over the parts that the factors cut `0..extent` into; `body` gets the extent of an innermost part
+    /// and where it begins.
+    pub(super) fn split_parts(
+        &mut self,
+        extent: &Size,
+        factors: &[i64],
+        base: Coord,
+        body: &mut dyn FnMut(&mut Self, &Size, Coord) -> Lowered<()>,
+    ) -> Lowered<()> {
+        let Some((f, rest)) = factors.split_first() else { return body(self, extent, base) };
         match extent.as_const() {
             Some(n) if *f > 1 && *f < n && n % f == 0 => {
                 let hi = self.k.int(n / f);
                 self.each("part", hi, Range::new(0, n / f - 1), 1, false, |e, c| {
-                    e.split_from(name, &Size::constant(*f), rest, base.plus(&c, *f), body)
+                    e.split_parts(&Size::constant(*f), rest, base.plus(&c, *f), body)
                 })
             }
-            _ => self.split_from(name, extent, rest, base, body),
+            _ => self.split_parts(extent, rest, base, body),
         }
     }
 
     fn arg_extreme(&mut self, x: ValueId, axis: usize, kept: &[Coord], op: ArgOp) -> Lowered<Val<'k>> {
+        let team = self.team.take();
+        let value = self.arg_extreme_of(x, axis, kept, op, team);
+        self.team = team;
+        value
+    }
+
+    fn arg_extreme_of(
+        &mut self,
+        x: ValueId,
+        axis: usize,
+        kept: &[Coord],
+        op: ArgOp,
+        team: Option<Team<'k>>,
+    ) -> Lowered<Val<'k>> {
         let shape = self.f.ty(x).shape.clone();
         let dtype = compute(self.f.ty(x).dtype);
         let held = if dtype == DType::Bool { DType::I32 } else { dtype };
@@ -293,9 +335,7 @@ impl<'k> Emitter<'k, '_> {
         let best = self.k.var("best", start);
         let at_best = self.k.var("best_at", self.k.int_constant(0, DType::U32));
         let tail = self.tail.take();
-        let hi = self.size(&shape[axis])?;
-        let most = self.size_max(&shape[axis]) as i64;
-        let result = self.each("k", hi, Range::new(0, (most - 1).max(0)), 1, false, |e, c| {
+        let mut step = |e: &mut Self, c: Coord| {
             let mut at = kept.to_vec();
             at[axis] = c.clone();
             let value = e.element(x, &at, held)?;
@@ -312,9 +352,23 @@ impl<'k> Emitter<'k, '_> {
             at_best.set(better.select(ix.to_val(DType::U32), at_best.get()));
             best.set(better.select(value, best.get()));
             Ok(())
-        });
+        };
+        let team = team.filter(|_| how.crosses_lanes(held));
+        let result = match team {
+            Some(t) => self.lane_loop("k", &shape[axis], t, 1, &mut step),
+            None => {
+                let hi = self.size(&shape[axis])?;
+                let most = self.size_max(&shape[axis]) as i64;
+                self.each("k", hi, Range::new(0, (most - 1).max(0)), 1, false, step)
+            }
+        };
         self.tail = tail;
-        result.map(|()| self.k.let_("position", at_best.get()))
+        result?;
+        let (best, position) = (best.get(), at_best.get());
+        Ok(match team {
+            Some(t) => self.first_extreme(best, position, how, t),
+            None => self.k.let_("position", position),
+        })
     }
 
     /// One element (or vector of columns) of a matrix product.

@@ -85,6 +85,7 @@ impl<'k> Emitter<'k, '_> {
             }
         }
         let s = self.emit(start, &[])?;
+        let s = if self.uniform { self.k.let_("same", s.group_broadcast()) } else { s };
         let hi = self.size(&(room + Size::constant(1)))?;
         let ix = self.k.let_index("start", s.clamp_index(self.k.int(0), hi));
         Ok(self.index(ix, Range::new(0, most), 1))

@@ -38,19 +38,19 @@ pub enum PackageError {
         /// What was there.
         found: String,
     },
-    /// A later mlxc wrote the package.
+    /// An earlier or later mlxc wrote the package.
     #[error(
-        "{path}: written by {writer} in package format {found}; this reader knows formats up to {supported}: \
-         build the package again, or use {writer}"
+        "{path}: written by {writer} in package format {found}; this reader knows format {supported}: build the package \
+         again, or use {writer}"
     )]
-    NewerFormat {
+    UnknownFormat {
         /// The file.
         path: String,
         /// The mlxc version that wrote it.
         writer: String,
         /// Its format.
         found: u32,
-        /// The last format this reader knows.
+        /// The format this reader knows.
         supported: u32,
     },
     /// A member that something refers to is not there.
@@ -105,7 +105,7 @@ impl PackageError {
             PackageError::Io { .. } => "MLXC0601",
             PackageError::Truncated { .. } => "MLXC0602",
             PackageError::Corrupted { .. } => "MLXC0603",
-            PackageError::NewerFormat { .. } => "MLXC0604",
+            PackageError::UnknownFormat { .. } => "MLXC0604",
             PackageError::Missing { .. } => "MLXC0605",
             PackageError::Plan { .. } => "MLXC0606",
             PackageError::Member { .. } => "MLXC0607",

@@ -6,8 +6,8 @@
 //! | member | holds |
 //! |---|---|
 //! | `weights/…` | the stored bytes of a weight |
-//! | `kernels/<target>/code`, `kernels/<target>/symbols.json` | code, and where its functions begin |
-//! | `plan` | the [`plan::Plan`] as JSON |
+//! | `kernels/<target>/code`, `kernels/<target>/symbols.json` | code, and where its functions or modules begin |
+//! | `plan`, … | a [`plan::Plan`] as JSON, one for each class of targets |
 //! | `text/…`, `ir/…`, `reasons/…` | tokenizer and chat template; what dump, verify and explain need |
 //! | `manifest.json` | the [`Manifest`]: format, writer, targets, checksums |
 //!
@@ -28,11 +28,11 @@ pub mod size;
 mod writer;
 
 pub use archive::MEMBER_ALIGNMENT;
-pub use check::{BUFFER_ALIGNMENT, MAX_BYTES, MAX_GROUP_BYTES, check_plan};
+pub use check::{BUFFER_ALIGNMENT, MAX_BYTES, MAX_GROUP_BYTES, MAX_GROUPS, check_plan};
 pub use dtype::DType;
 pub use error::PackageError;
 pub use layout::Layout;
-pub use manifest::{FORMAT, Manifest, NATIVE_ABI, Target, TargetKind, WRITER};
-pub use package::{OpenOptions, Package};
+pub use manifest::{FORMAT, Manifest, NATIVE_ABI, Target, TargetKind, WRITER, sha256};
+pub use package::{OpenOptions, PLAN, Package};
 pub use size::{Range, Size, SymId};
 pub use writer::{PackageWriter, TargetCode};

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
-/// The package format this crate writes, and the last one it reads. It grows with every change of the manifest, the
-/// plan or the code's calling convention that an older reader would misread.
-pub const FORMAT: u32 = 1;
+/// The package format this crate writes and reads. It grows with every change of the manifest, the plan or the code's
+/// calling convention that an older reader would misread.
+pub const FORMAT: u32 = 2;
 
 /// Calling convention of native code: `(record, slot, lo, hi)`, see [`Target::abi`].
 pub const NATIVE_ABI: u32 = 1;
@@ -19,7 +20,9 @@ pub const WRITER: &str = concat!("mlxc ", env!("CARGO_PKG_VERSION"));
 pub enum TargetKind {
     /// Machine code that is mapped and called.
     Native,
-    /// Text that the device's own, checking compiler reads.
+    /// UTF-8 text that the device's own, checking compiler reads: one module for each phase. Buffer `i` of the kernel
+    /// is `@group(0) @binding(1 + i)`, or `[[buffer(1 + i)]]`; the launch's scalars are a uniform buffer of 32-bit words
+    /// at binding 0.
     Shader,
 }
 
@@ -31,9 +34,12 @@ pub struct Target {
     pub name: String,
     /// What the code is.
     pub kind: TargetKind,
+    /// Member that holds the plan its code was made for. Targets of one class share one.
+    pub plan: String,
     /// Instruction set, as `std::env::consts::ARCH` names it; empty for shaders.
     pub arch: String,
-    /// Features a loader must find first, as `std::arch` detection names them.
+    /// Features a loader must find first: of CPUs as `std::arch` detection names them, of GPUs as the runtime names
+    /// those of an adapter.
     pub features: Vec<String>,
     /// Calling convention. 1: `f(record: *const u64, slot: *mut u8, lo: i64, hi: i64)` in the System V convention
     /// of the architecture, where `record` holds buffer addresses, then scalars.
@@ -42,7 +48,8 @@ pub struct Target {
     pub align: u64,
     /// Member that holds the code.
     pub code: String,
-    /// Member that maps symbol names to byte offsets in the code, as a JSON object.
+    /// Member that maps symbol names to byte offsets in the code, as a JSON object. A shader's module reaches from its
+    /// symbol's offset to the next one, and the symbol is its entry point.
     pub symbols: String,
     /// Bytes of code.
     pub bytes: u64,
@@ -54,15 +61,15 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Package format, at most [`FORMAT`].
+    /// Package format, [`FORMAT`].
     pub format: u32,
     /// The mlxc version that wrote the package.
     pub writer: String,
     /// Hash of the options and profiles the compiler was given, in hexadecimal.
     pub options: String,
-    /// SHA-256 of the member `plan`, in hexadecimal.
-    pub plan_sha256: String,
-    /// Targets, best first within an architecture.
+    /// SHA-256, in hexadecimal, of every member that is a plan.
+    pub plan_sha256: BTreeMap<String, String>,
+    /// Targets, best first within an architecture; at least one where there is more than one plan.
     pub targets: Vec<Target>,
 }
 
@@ -74,6 +81,6 @@ pub(crate) struct Origin {
 }
 
 /// SHA-256 in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

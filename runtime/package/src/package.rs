@@ -12,16 +12,18 @@
 //! reads, or ends it (SIGBUS). Replace packages by renaming, as [`crate::PackageWriter`] does.
 
 use crate::PackageError;
-use crate::check::check_plan;
+use crate::check::{check_dispatch, check_plan};
 use crate::directory::{self, Directory};
 use crate::manifest::{FORMAT, Manifest, Origin, Target, TargetKind, sha256};
 use crate::plan::Plan;
 use memmap2::{Mmap, MmapMut};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
-pub(crate) const PLAN: &str = "plan";
+/// Name of the only plan, where there is one.
+pub const PLAN: &str = "plan";
 pub(crate) const MEMORY: &str = "<memory>";
 
 /// Weights are too large to be read on every start: [`Package::verify`] checks their checksums.
@@ -41,7 +43,8 @@ pub struct Package {
     bytes: Mmap,
     directory: Directory,
     manifest: Manifest,
-    plan: Plan,
+    /// Plans by member; at least one.
+    plans: BTreeMap<String, Plan>,
     untrusted: bool,
 }
 
@@ -105,35 +108,28 @@ impl Package {
                 format: 0,
                 writer: String::new(),
                 options: String::new(),
-                plan_sha256: String::new(),
+                plan_sha256: BTreeMap::new(),
                 targets: Vec::new(),
             },
-            plan: Plan::default(),
+            plans: BTreeMap::new(),
             untrusted: options.untrusted,
         };
         package.manifest = package.read_manifest()?;
         for name in package.directory.keys().filter(|n| !n.starts_with(WEIGHTS)) {
             package.check_sum(name)?;
         }
-        let plan = package.member(PLAN)?;
-        let found = sha256(plan);
-        if found != package.manifest.plan_sha256 {
-            return Err(package.damaged(PLAN, format!("SHA-256 {}", package.manifest.plan_sha256), found));
+        package.plans = package
+            .manifest
+            .plan_sha256
+            .iter()
+            .map(|(member, sha)| Ok((member.clone(), package.read_plan(member, sha)?)))
+            .collect::<Result<_, PackageError>>()?;
+        if package.plans.is_empty() {
+            return Err(package.damaged(MANIFEST, "at least one plan".into(), "none".into()));
         }
-        let plan = serde_json::from_slice::<Plan>(plan)
-            .map_err(|e| package.damaged(PLAN, "a plan as JSON".into(), e.to_string()))?;
-        check_plan(&plan).map_err(|e| e.at_path(&package.path))?;
-        for weight in &plan.weights {
-            let stored = package.member(&weight.member)?.len() as u64;
-            if stored != weight.bytes {
-                return Err(package.damaged(
-                    &weight.member,
-                    format!("the {} bytes of weight `{}`", weight.bytes, weight.name),
-                    format!("{stored} bytes"),
-                ));
-            }
+        if package.plans.len() > 1 && package.manifest.targets.is_empty() {
+            return Err(package.damaged(MANIFEST, "a target for one of the plans".into(), "none".into()));
         }
-        package.plan = plan;
         for target in &package.manifest.targets {
             package.check_target(target)?;
         }
@@ -145,8 +141,8 @@ impl Package {
         self.check_sum(MANIFEST)?;
         let json = |e: serde_json::Error| self.damaged(MANIFEST, "a manifest as JSON".into(), e.to_string());
         let origin: Origin = serde_json::from_slice(text).map_err(json)?;
-        if origin.format > FORMAT {
-            return Err(PackageError::NewerFormat {
+        if origin.format != FORMAT {
+            return Err(PackageError::UnknownFormat {
                 path: self.path.clone(),
                 writer: origin.writer,
                 found: origin.format,
@@ -156,7 +152,40 @@ impl Package {
         serde_json::from_slice(text).map_err(json)
     }
 
+    /// Reads and checks a plan, and that its weights are there.
+    fn read_plan(&self, member: &str, sha: &str) -> Result<Plan, PackageError> {
+        let bytes = self.member(member)?;
+        let found = sha256(bytes);
+        if found != sha {
+            return Err(self.damaged(member, format!("SHA-256 {sha}"), found));
+        }
+        let plan = serde_json::from_slice::<Plan>(bytes)
+            .map_err(|e| self.damaged(member, "a plan as JSON".into(), e.to_string()))?;
+        check_plan(&plan).map_err(|e| e.at_path(&self.path))?;
+        for weight in &plan.weights {
+            let stored = self.member(&weight.member)?.len() as u64;
+            if stored != weight.bytes {
+                return Err(self.damaged(
+                    &weight.member,
+                    format!("the {} bytes of weight `{}`", weight.bytes, weight.name),
+                    format!("{stored} bytes"),
+                ));
+            }
+        }
+        Ok(plan)
+    }
+
     fn check_target(&self, target: &Target) -> Result<(), PackageError> {
+        let Some(plan) = self.plans.get(&target.plan) else {
+            return Err(self.damaged(
+                MANIFEST,
+                format!("a plan for target `{}`", target.name),
+                format!("`{}`, which is none", target.plan),
+            ));
+        };
+        if target.kind == TargetKind::Shader {
+            check_dispatch(plan).map_err(|e| e.at_path(&self.path))?;
+        }
         let code = self.member(&target.code)?;
         if code.len() as u64 != target.bytes || !target.align.is_power_of_two() {
             return Err(self.damaged(
@@ -182,14 +211,30 @@ impl Package {
         &self.path
     }
 
+    /// True if it was opened with [`OpenOptions::untrusted`].
+    pub fn is_untrusted(&self) -> bool {
+        self.untrusted
+    }
+
     /// What the package is and who wrote it.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// What to run; checked.
+    /// What the first target runs; checked.
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        let first = self.manifest.targets.first().and_then(|t| self.plans.get(&t.plan));
+        first.or_else(|| self.plans.values().next()).expect("invariant: an open package has a plan")
+    }
+
+    /// What a target of the manifest runs; checked. The first target's for a target of another package.
+    pub fn plan_of(&self, target: &Target) -> &Plan {
+        self.plans.get(&target.plan).unwrap_or_else(|| self.plan())
+    }
+
+    /// All plans with the members that hold them, by name.
+    pub fn plans(&self) -> impl Iterator<Item = (&str, &Plan)> {
+        self.plans.iter().map(|(member, plan)| (member.as_str(), plan))
     }
 
     /// Names and sizes in bytes of all members, by name.
@@ -213,11 +258,12 @@ impl Package {
         }
     }
 
-    /// A hash of the plan and of the weights' checksums, in hexadecimal: equal packages compute the same.
+    /// A hash of the plans and of the weights' checksums, in hexadecimal: equal packages compute the same.
     pub fn fingerprint(&self) -> String {
         let weights = self.directory.iter().filter(|(name, _)| name.starts_with("weights/"));
-        let text: String = weights.map(|(name, m)| format!("{name} {:08x}\n", m.crc)).collect();
-        crate::manifest::sha256(format!("{}\n{text}", self.manifest.plan_sha256).as_bytes())
+        let weights = weights.map(|(name, m)| format!("{name} {:08x}\n", m.crc));
+        let plans = self.manifest.plan_sha256.iter().map(|(name, sha)| format!("{name} {sha}\n"));
+        sha256(plans.chain(weights).collect::<String>().as_bytes())
     }
 
     /// The code of a target in the manifest, its checksum verified.
@@ -250,6 +296,26 @@ impl Package {
                 None => Err(self.damaged(&target.symbols, format!("an offset for `{name}`"), offset.to_string())),
             })
             .collect()
+    }
+
+    /// The modules of a shader target, by symbol: the text from each symbol's offset to the next one.
+    ///
+    /// # Errors
+    /// As [`Package::code`] and [`Package::symbols`]; 0603 if the code is not UTF-8 where a module begins and ends.
+    pub fn modules(&self, target: &Target) -> Result<BTreeMap<String, &str>, PackageError> {
+        let code = self.code(target)?;
+        let symbols = self.symbols(target)?;
+        let mut starts: Vec<usize> = symbols.iter().map(|(_, offset)| *offset as usize).collect();
+        starts.sort_unstable();
+        let module = |(name, offset): (String, u64)| {
+            let start = offset as usize;
+            let end = starts.get(starts.partition_point(|s| *s <= start)).copied().unwrap_or(code.len());
+            match std::str::from_utf8(&code[start..end]) {
+                Ok(text) => Ok((name, text)),
+                Err(e) => Err(self.damaged(&target.code, format!("`{name}` as UTF-8"), e.to_string())),
+            }
+        };
+        symbols.into_iter().map(module).collect()
     }
 
     /// Reads every member, weights too, and compares it with its checksum.

@@ -88,6 +88,12 @@ pub struct Phase {
     pub symbol: String,
     /// Bytes of group memory one worker needs.
     pub group_bytes: u64,
+    /// Lanes of a group, the shader's workgroup size; 1 on CPUs.
+    pub lanes: u32,
+    /// A shader's groups are numbered along one axis. The host then dispatches `x = min(groups, 65535)` by
+    /// `y = ceil(groups / x)` groups, and the shader returns where its number is past the last one. Otherwise the grid's
+    /// axes, at most three, are the dispatch's, the last one along x.
+    pub linear: bool,
 }
 
 /// A kernel of the package.
@@ -104,6 +110,9 @@ pub struct Kernel {
     pub origin: Vec<String>,
     /// Access to each buffer, in order.
     pub buffers: Vec<Access>,
+    /// For each buffer, whether every launch binds it to a weight; empty where none is. A shader declares those, and no
+    /// others, as read only.
+    pub constant: Vec<bool>,
     /// Number of scalars (symbols, then index arguments) of a launch record.
     pub scalars: u32,
     /// Phases, in order.

@@ -2,11 +2,12 @@
 
 use crate::PackageError;
 use crate::archive::ArchiveWriter;
-use crate::check::check_plan;
+use crate::check::{check_plan, unsound};
 use crate::directory::is_member_name;
 use crate::manifest::{FORMAT, Manifest, Target, TargetKind, WRITER, sha256};
 use crate::package::{MANIFEST, MEMORY, PLAN};
 use crate::plan::Plan;
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Cursor, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -51,9 +52,11 @@ pub struct TargetCode<'a> {
     pub name: &'a str,
     /// What the code is.
     pub kind: TargetKind,
+    /// Member of the plan it was made for, see [`PackageWriter::add_plan`].
+    pub plan: &'a str,
     /// Instruction set, as `std::env::consts::ARCH` names it; empty for shaders.
     pub arch: &'a str,
-    /// Features a loader must find first, as `std::arch` detection names them.
+    /// Features a loader must find first, see [`Target::features`].
     pub features: &'a [&'a str],
     /// Calling convention; [`crate::NATIVE_ABI`] for native code.
     pub abi: u32,
@@ -73,7 +76,9 @@ pub struct PackageWriter {
     archive: ArchiveWriter<Sink>,
     target: Option<PathBuf>,
     path: String,
-    plan: Option<String>,
+    plans: BTreeMap<String, String>,
+    /// Bytes of every weight's member, and the plan that said so first.
+    weights: BTreeMap<String, (u64, String)>,
     targets: Vec<Target>,
     /// A member was not written whole.
     broken: bool,
@@ -114,7 +119,8 @@ impl PackageWriter {
             archive: ArchiveWriter::new(sink),
             target,
             path,
-            plan: None,
+            plans: BTreeMap::new(),
+            weights: BTreeMap::new(),
             targets: Vec::new(),
             broken: false,
         }
@@ -154,15 +160,25 @@ impl PackageWriter {
         Ok(())
     }
 
-    /// Checks and adds the plan.
+    /// Checks and adds a plan as a member. Plans may share weights: those whose members have one name.
     ///
     /// # Errors
-    /// 0606 if the plan is unsound, else as [`PackageWriter::add`].
-    pub fn add_plan(&mut self, plan: &Plan) -> Result<(), PackageError> {
+    /// 0606 if the plan is unsound or a member that it shares has other bytes in another plan, else as
+    /// [`PackageWriter::add`].
+    pub fn add_plan(&mut self, member: &str, plan: &Plan) -> Result<(), PackageError> {
         check_plan(plan).map_err(|e| e.at_path(&self.path))?;
+        for weight in &plan.weights {
+            let (bytes, other) =
+                self.weights.entry(weight.member.clone()).or_insert_with(|| (weight.bytes, member.into()));
+            if *bytes != weight.bytes {
+                let expected = format!("the {bytes} bytes of `{}` in plan `{other}`", weight.member);
+                let refused = unsound(format!("weight `{}`", weight.name), expected, weight.bytes.to_string());
+                return Err(refused.at_path(&self.path));
+            }
+        }
         let bytes = serde_json::to_vec(plan).expect("invariant: a plan has string keys only");
-        self.add(PLAN, &bytes)?;
-        self.plan = Some(sha256(&bytes));
+        self.add(member, &bytes)?;
+        self.plans.insert(member.into(), sha256(&bytes));
         Ok(())
     }
 
@@ -180,6 +196,7 @@ impl PackageWriter {
         self.targets.push(Target {
             name: target.name.into(),
             kind: target.kind,
+            plan: target.plan.into(),
             arch: target.arch.into(),
             features: target.features.iter().map(|f| f.to_string()).collect(),
             abi: target.abi,
@@ -195,7 +212,7 @@ impl PackageWriter {
     /// Writes the manifest and puts the file in its place. `options` is a hash of what the compiler was given.
     ///
     /// # Errors
-    /// 0605 if no plan was added, 0601 if writing fails.
+    /// 0605 if no plan was added or a target's is missing, 0601 if writing fails.
     pub fn finish(self, options: &str) -> Result<(), PackageError> {
         let path = self.path.clone();
         let io = |doing| move |source| PackageError::Io { path, doing, source };
@@ -215,7 +232,7 @@ impl PackageWriter {
     /// Writes the manifest and gives the bytes of a package in memory; empty for one that was created as a file.
     ///
     /// # Errors
-    /// 0605 if no plan was added.
+    /// 0605 if no plan was added or a target's is missing.
     pub fn finish_bytes(self, options: &str) -> Result<Vec<u8>, PackageError> {
         match self.close(options)? {
             Sink::Memory(bytes) => Ok(bytes.into_inner()),
@@ -227,10 +244,13 @@ impl PackageWriter {
         if self.broken {
             return Err(self.refuse(MANIFEST, "every member written whole", "one that failed".into()));
         }
-        let Some(plan_sha256) = self.plan.take() else {
-            return Err(PackageError::Missing { path: self.path, member: PLAN.into() });
-        };
+        let plan_sha256 = std::mem::take(&mut self.plans);
         let targets = std::mem::take(&mut self.targets);
+        let missing = targets.iter().find(|t| !plan_sha256.contains_key(&t.plan)).map(|t| t.plan.clone());
+        let missing = missing.or_else(|| plan_sha256.is_empty().then(|| PLAN.into()));
+        if let Some(member) = missing {
+            return Err(PackageError::Missing { path: self.path, member });
+        }
         let manifest =
             Manifest { format: FORMAT, writer: WRITER.into(), options: options.into(), plan_sha256, targets };
         let text = serde_json::to_vec_pretty(&manifest).expect("invariant: a manifest has string keys only");

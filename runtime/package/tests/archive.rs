@@ -54,7 +54,7 @@ fn a_file_appears_whole_or_not_at_all() {
     let mut writer = PackageWriter::create(&path).unwrap();
     let failed = writer.add_with("weights/0", 4, |_| Err(std::io::Error::other("disk on fire")));
     assert_eq!(failed.unwrap_err().id(), "MLXC0601");
-    writer.add_plan(&sample::plan()).unwrap();
+    writer.add_plan(PLAN, &sample::plan()).unwrap();
     assert_eq!(writer.finish("0").unwrap_err().id(), "MLXC0607");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
@@ -94,6 +94,90 @@ fn native_code_of_an_untrusted_package_is_not_handed_out() {
     assert!(package.member("weights/0").is_ok());
 }
 
+#[test]
+fn targets_have_plans_of_their_own_and_share_weights() {
+    let shader = sample::shader_plan();
+    let bytes = sample::two_targets(&shader).finish_bytes("0").unwrap();
+    let package = Package::from_bytes_with(bytes, OpenOptions { untrusted: true }).unwrap();
+    package.verify().unwrap();
+    let targets = &package.manifest().targets;
+    assert_eq!((package.plan(), package.plan_of(&targets[0])), (&sample::plan(), &sample::plan()));
+    assert_eq!(package.plan_of(&targets[1]), &shader);
+    assert_eq!(package.plans().map(|(m, _)| m).collect::<Vec<_>>(), ["plan", "plan.gpu"]);
+    let modules = package.modules(&targets[1]).unwrap();
+    assert_eq!(modules["scale__main"], "// scale\n");
+    assert_eq!(modules["add__main"], "// add: é\n");
+
+    // The last module would begin inside a letter.
+    let mut writer = sample::two_targets(&shader);
+    let target = TargetCode {
+        name: "other",
+        kind: TargetKind::Shader,
+        plan: "plan.gpu",
+        arch: "",
+        features: &[],
+        abi: 0,
+        align: 1,
+        code: sample::SHADERS.as_bytes(),
+        symbols: &[("scale__main".into(), 0), ("add__main".into(), 18)],
+    };
+    writer.add_target(&target).unwrap();
+    writer.add_target(&TargetCode { name: "beyond", symbols: &[("x".into(), 21)], ..target }).unwrap();
+    let bytes = writer.finish_bytes("0").unwrap();
+    forge_error(bytes, "MLXC0603", &["`x` within 20 bytes", "21"]);
+    let mut writer = sample::two_targets(&shader);
+    writer.add_target(&target).unwrap();
+    let package = Package::from_bytes(writer.finish_bytes("0").unwrap()).unwrap();
+    let refused = package.modules(&package.manifest().targets[2]).unwrap_err();
+    assert_eq!(refused.id(), "MLXC0603", "{refused}");
+    assert!(refused.to_string().contains("UTF-8"), "{refused}");
+
+    let mut writer = sample::two_targets(&shader);
+    writer.add_target(&TargetCode { name: "orphan", plan: "plan.metal", ..target }).unwrap();
+    let refused = writer.finish_bytes("0").unwrap_err();
+    assert_eq!(refused.id(), "MLXC0605");
+    assert!(refused.to_string().contains("plan.metal"), "{refused}");
+    let mut bytes = sample::two_targets(&shader).finish_bytes("0").unwrap();
+    forge(&mut bytes, "\"plan\": \"plan.gpu\"", "\"plan\": \"plan.xyz\"");
+    forge_error(bytes, "MLXC0603", &["a plan for target `webgpu`", "plan.xyz"]);
+}
+
+#[test]
+fn plans_that_share_a_weight_agree() {
+    let mut other = sample::shader_plan();
+    other.weights[0].layout = Layout::RowMajor;
+    other.weights[0].bytes = 160;
+    other.entries[0].buffers[1].bytes = 160;
+    other.entries[0].buffers[1].shape = vec![sample::c(5), sample::c(8)];
+    let mut writer = PackageWriter::in_memory();
+    sample::fill(&mut writer, &sample::plan());
+    let refused = writer.add_plan("plan.gpu", &other).unwrap_err();
+    assert_eq!(refused.id(), "MLXC0606");
+    for word in ["weight `w`", "256 bytes of `weights/0` in plan `plan`", "160"] {
+        assert!(refused.to_string().contains(word), "{refused}");
+    }
+}
+
+#[test]
+fn a_shader_plan_fits_a_dispatch() {
+    let refused = |change: &dyn Fn(&mut plan::Plan), word: &str| {
+        let mut shader = sample::shader_plan();
+        change(&mut shader);
+        let bytes = sample::two_targets(&shader).finish_bytes("0").unwrap();
+        forge_error(bytes, "MLXC0606", &[word]);
+    };
+    let grid = |p: &mut plan::Plan, launch: usize, sizes: &[i64]| {
+        p.entries[0].launches[launch].grid = sizes.iter().map(|n| sample::c(*n)).collect();
+    };
+    refused(&|p| grid(p, 1, &[1, 1, 1, 1]), "3 grid axes");
+    refused(&|p| grid(p, 1, &[2, 65536]), "65535 groups along an axis");
+    refused(&|p| grid(p, 0, &[65536, 65535]), "groups");
+    let mut shader = sample::shader_plan();
+    grid(&mut shader, 0, &[65535, 5, 1, 13107]);
+    grid(&mut shader, 1, &[65535, 65535, 65535]);
+    Package::from_bytes(sample::two_targets(&shader).finish_bytes("0").unwrap()).unwrap();
+}
+
 /// Replaces bytes of a stored member and mends its checksum, as an author of a hostile package would.
 fn forge(bytes: &mut [u8], from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
@@ -112,10 +196,13 @@ fn forge(bytes: &mut [u8], from: &str, to: &str) {
 }
 
 #[test]
-fn a_newer_format_says_who_wrote_it() {
+fn another_format_says_who_wrote_it() {
     let mut bytes = sample::package();
-    forge(&mut bytes, "\"format\": 1", "\"format\": 9");
-    forge_error(bytes, "MLXC0604", &[WRITER, "format 9", "formats up to 1"]);
+    forge(&mut bytes, "\"format\": 2", "\"format\": 1");
+    forge_error(bytes, "MLXC0604", &[WRITER, "format 1", "knows format 2"]);
+    let mut bytes = sample::package();
+    forge(&mut bytes, "\"format\": 2", "\"format\": 9");
+    forge_error(bytes, "MLXC0604", &[WRITER, "format 9", "knows format 2"]);
 }
 
 #[test]
@@ -135,7 +222,7 @@ fn damage_names_the_member_and_what_was_found() {
     let package = Package::from_bytes(weight).unwrap(); // weights are not read when opening
     assert_eq!(package.verify().unwrap_err().id(), "MLXC0603");
     let mut hash = bytes;
-    let old = Package::from_bytes(hash.clone()).unwrap().manifest().plan_sha256.clone();
+    let old = Package::from_bytes(hash.clone()).unwrap().manifest().plan_sha256[PLAN].clone();
     forge(&mut hash, &old, &"0".repeat(64));
     forge_error(hash, "MLXC0603", &["`plan`", "SHA-256"]);
 }
@@ -150,7 +237,11 @@ fn forge_error(bytes: Vec<u8>, id: &str, words: &[&str]) {
 
 #[test]
 fn mutated_packages_never_panic() {
-    let bytes = sample::package();
+    never_panics(&sample::package());
+    never_panics(&sample::two_targets(&sample::shader_plan()).finish_bytes("0").unwrap());
+}
+
+fn never_panics(bytes: &[u8]) {
     let mut state = 1u64;
     let mut random = move || {
         state ^= state << 13;
@@ -162,7 +253,7 @@ fn mutated_packages_never_panic() {
     let live: Vec<usize> = (0..bytes.len()).filter(|i| bytes[*i] != 0).collect();
     let mut opened = 0;
     for round in 0..6000 {
-        let mut b = bytes.clone();
+        let mut b = bytes.to_vec();
         for _ in 0..1 + random() % 4 {
             let near = live[random() as usize % live.len()];
             let at = (near + random() as usize % 5).min(b.len() - 1);
@@ -186,6 +277,9 @@ fn mutated_packages_never_panic() {
                 let _ = package.verify();
                 for (name, bytes) in package.members() {
                     assert_eq!(package.member(name).unwrap().len() as u64, bytes);
+                }
+                for target in &package.manifest().targets {
+                    let _ = (package.plan_of(target), package.modules(target));
                 }
             }
             Err(e) => assert!(e.id().starts_with("MLXC06") && !e.to_string().is_empty()),

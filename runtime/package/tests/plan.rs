@@ -21,6 +21,7 @@ fn refused(name: &str, change: impl FnOnce(&mut Plan)) {
 fn a_sound_plan_passes() {
     check_plan(&plan()).unwrap();
     check_plan(&Plan::default()).unwrap();
+    check_plan(&sample::shader_plan()).unwrap();
     let mut p = plan();
     // A buffer in the place of one that has died, and an in-place result in the place of one that dies now.
     let e = &mut p.entries[0];
@@ -90,6 +91,10 @@ fn seeded_faults_are_found() {
     });
     refused("store to a weight", |p| p.kernels[0].buffers[1] = Access::Update);
     refused("store to an input", |p| p.kernels[0].buffers[0] = Access::Write);
+    refused("no lanes", |p| p.kernels[0].phases[0].lanes = 0);
+    refused("too many lanes", |p| p.kernels[1].phases[0].lanes = 1025);
+    refused("flags for other buffers", |p| p.kernels[0].constant = vec![true]);
+    refused("an input as a constant", |p| p.kernels[0].constant = vec![true, true, false]);
     refused("weight bytes", |p| p.weights[0].bytes = 160);
     refused("panel of nothing", |p| p.weights[0].layout = Layout::Blocked { block: 0, pair: 1 });
     refused("large weight", |p| p.weights[0].shape = vec![u64::MAX, u64::MAX]);

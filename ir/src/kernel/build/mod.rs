@@ -358,6 +358,10 @@ impl KernelBuilder {
 
     /// `let name = index`, for a name in the text and for an `idx` that should be read once.
     pub fn let_index<'k>(&'k self, name: &str, value: Ix<'k>) -> Ix<'k> {
+        // A name for what has one, or needs none, would only be another word for it.
+        if matches!(self.inner().kernel.index.get(value.id), super::Index::Const(_) | super::Index::Var(_)) {
+            return value;
+        }
         let mut inner = self.inner();
         inner.fresh_indices(&[value.id]);
         let name = inner.unique(name);

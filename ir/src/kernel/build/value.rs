@@ -422,6 +422,9 @@ impl<'k> Val<'k> {
     }
 
     fn fold(self, op: FoldOp) -> Self {
+        if self.ty().lanes() == 1 {
+            return self;
+        }
         self.k.value(ExprKind::Fold(op, self.id), Type::scalar(self.dtype()))
     }
 

@@ -192,11 +192,37 @@ impl Prover {
                 }
             }
         }
+        if self.search_beside(&e, a, depth) {
+            return true;
+        }
         if let Some((x, y)) = self.atoms[a as usize].cases.clone() {
             let without = Linear { terms: e.terms[..e.terms.len() - 1].into(), k: e.k };
             let (x, y) = (without.combine(1, &x, c), without.combine(1, &y, c));
             if let (Some(x), Some(y)) = (x, y) {
                 return self.search(x.tightened(), depth + 1) && self.search(y.tightened(), depth + 1);
+            }
+        }
+        false
+    }
+
+    /// Eliminates an older atom with a fact that also speaks of the youngest: what a quotient leaves of its dividend.
+    fn search_beside(&mut self, e: &Linear, a: AtomId, depth: u32) -> bool {
+        for n in 0..self.by_atom[a as usize].len() {
+            let fact = self.facts[self.by_atom[a as usize][n] as usize].clone();
+            if fact.youngest().is_none_or(|(b, _)| b > a) {
+                continue;
+            }
+            for (b, q) in fact.terms.iter().filter(|(b, _)| *b != a) {
+                let c = e.coefficient(*b);
+                if c == 0 || (*q > 0) != (c > 0) {
+                    continue;
+                }
+                let Some(rest) = e.combine(q.abs(), &fact, -c.abs()).and_then(|r| r.plus(q.abs() - 1)) else {
+                    continue;
+                };
+                if self.search(rest.tightened(), depth + 3) {
+                    return true;
+                }
             }
         }
         false

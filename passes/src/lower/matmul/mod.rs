@@ -6,8 +6,8 @@
 //! activation its gate, and a merged projection writes each of its parts where it belongs.
 
 mod panels;
-mod parts;
-mod quantized;
+pub(super) mod parts;
+pub(super) mod quantized;
 mod rows;
 
 pub(super) use parts::{push, spine, stored_value};
@@ -15,6 +15,7 @@ pub(super) use parts::{push, spine, stored_value};
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
+use crate::lower::gpu::{self, is_gpu};
 use crate::lower::map::{Built, domain, store_all};
 use mlxc_ir::graph::{Function, Op, Role, ValueId};
 use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Subgroup, Val};
@@ -56,6 +57,9 @@ pub fn named_weight(f: &Function, node: u32) -> Option<u32> {
 
 /// True if the template fits a product: its right factor is a quantised weight, or one stored in panels.
 pub fn fits(f: &Function, target: &Target<'_>, node: u32) -> bool {
+    if is_gpu(target.profile) {
+        return gpu::product::fits(f, node);
+    }
     factor(f, target, node).is_ok()
 }
 
@@ -113,6 +117,9 @@ pub fn build(
     outputs: &[ValueId],
     name: &str,
 ) -> Lowered<Built> {
+    if is_gpu(target.profile) {
+        return gpu::product::build(f, target, region, anchor, outputs, name);
+    }
     let factor = factor(f, target, anchor)?;
     let parts = parts(f, region, ValueId::of(anchor as usize), outputs)?;
     let product = &f.nodes[anchor as usize].types[0].shape;
@@ -156,7 +163,7 @@ pub fn build(
     Err(Refusal::new("nest", "no loop nest was found"))
 }
 
-fn lcm(a: i64, b: i64) -> i64 {
+pub(super) fn lcm(a: i64, b: i64) -> i64 {
     fn gcd(a: i64, b: i64) -> i64 {
         if b == 0 { a } else { gcd(b, a % b) }
     }
@@ -164,22 +171,22 @@ fn lcm(a: i64, b: i64) -> i64 {
 }
 
 /// Products of one block of rows and columns, in group memory.
-struct Staged<'k> {
-    value: Rc<RefCell<Window>>,
-    memory: Group<'k>,
+pub(super) struct Staged<'k> {
+    pub value: Rc<RefCell<Window>>,
+    pub memory: Group<'k>,
 }
 
 /// Which rows and columns group memory holds now.
 #[derive(Default)]
-struct Window {
+pub(super) struct Window {
     /// Coordinates of the batch axes.
-    batch: Vec<Coord>,
-    row: Coord,
-    local_row: Coord,
+    pub batch: Vec<Coord>,
+    pub row: Coord,
+    pub local_row: Coord,
     /// First column of the block within its part.
-    base: Coord,
-    segments: Vec<i64>,
-    width: i64,
+    pub base: Coord,
+    pub segments: Vec<i64>,
+    pub width: i64,
 }
 
 impl<'k> Anchor<'k> for Staged<'k> {

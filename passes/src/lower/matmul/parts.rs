@@ -8,7 +8,7 @@ use mlxc_ir::graph::{Function, Op, ValueId};
 
 /// Columns of the product that one set of outputs is computed from.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(in crate::lower) struct Part {
     /// Extent of the outputs' column space.
     pub columns: i64,
     /// First column of the product, for the spine.
@@ -19,7 +19,12 @@ pub(super) struct Part {
 }
 
 /// Groups outputs by the columns they come from.
-pub(super) fn parts(f: &Function, region: &Region, anchor: ValueId, outputs: &[ValueId]) -> Lowered<Vec<Part>> {
+pub(in crate::lower) fn parts(
+    f: &Function,
+    region: &Region,
+    anchor: ValueId,
+    outputs: &[ValueId],
+) -> Lowered<Vec<Part>> {
     let whole = f.ty(anchor).shape.last().and_then(Size::as_const).expect("a weight's shape is constant");
     let mut parts: Vec<Part> = Vec::new();
     for v in outputs {

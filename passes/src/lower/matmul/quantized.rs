@@ -21,17 +21,17 @@ const AHEAD: i64 = 8 << 10;
 
 /// A quantised weight `[N, K]`, or matrices `[E, N, K]` of which each batch takes the one its index names.
 #[derive(Clone, Debug)]
-pub(super) struct Weight {
+pub(in crate::lower) struct Weight {
     /// The indices, and the value they pick from.
-    picked: Option<(ValueId, ValueId)>,
-    scheme: Scheme,
+    pub picked: Option<(ValueId, ValueId)>,
+    pub scheme: Scheme,
     pub words: ValueId,
-    scales: ValueId,
-    biases: Option<ValueId>,
+    pub scales: ValueId,
+    pub biases: Option<ValueId>,
 }
 
 /// The quantised weight a product reads as its right factor.
-pub(super) fn operand(f: &Function, node: u32) -> Option<Weight> {
+pub(in crate::lower) fn operand(f: &Function, node: u32) -> Option<Weight> {
     let n = &f.nodes[node as usize];
     let Op::MatMul { transpose_a: false, transpose_b: true } = n.op else { return None };
     let product = &n.types[0];
@@ -59,7 +59,14 @@ pub(super) fn columns_of_a_task(columns: i64, block: i64) -> i64 {
 
 impl Weight {
     /// The shape of a product with this weight.
-    pub fn shape(&self, e: &Emitter<'_, '_>, profile: &TargetProfile, rows: Size, k: i64, dtype: DType) -> Shape {
+    pub(super) fn shape(
+        &self,
+        e: &Emitter<'_, '_>,
+        profile: &TargetProfile,
+        rows: Size,
+        k: i64,
+        dtype: DType,
+    ) -> Shape {
         let most = e.size_max(&rows) as i64;
         let (mr, pair) = (rows::register_rows(profile, most), pair(profile, dtype));
         // A stretch of codes of two vectors is 64 KiB.

@@ -1,7 +1,8 @@
 //! Checks one entry: its symbols, ports and launches. Buffers and the arena are in [`super::memory`].
 
 use super::{
-    MAX_AXES, MAX_BYTES, MAX_GROUP_BYTES, MAX_ITEMS, at_most, largest_bytes, memory, unique, unsound, well_formed,
+    MAX_AXES, MAX_BYTES, MAX_GROUP_BYTES, MAX_GROUPS, MAX_ITEMS, at_most, largest_bytes, memory, unique, unsound,
+    well_formed,
 };
 use crate::plan::{Entry, Launch, Plan, Port, SymbolKind};
 use crate::{DType, PackageError, Range, SymId};
@@ -41,6 +42,24 @@ pub(super) fn check(plan: &Plan, entry: &Entry) -> Result<(), PackageError> {
         check_launch(plan, entry, launch, &symbols, &|| format!("{at}, launch {i}"))?;
     }
     memory::check(plan, entry, &symbols, &at)
+}
+
+/// Checks that every launch of an entry that was checked fits a dispatch.
+pub(super) fn check_dispatch(plan: &Plan, entry: &Entry) -> Result<(), PackageError> {
+    let symbols: Vec<Range> = entry.symbols.iter().map(|s| s.range).collect();
+    for (i, launch) in entry.launches.iter().enumerate() {
+        let kernel = &plan.kernels[launch.kernel as usize];
+        let at = || format!("entry `{}`, launch {i}, kernel `{}`", entry.name, kernel.name);
+        let mut extents = launch.grid.iter().map(|s| s.bounds(&symbols).hi.max(0) as u64);
+        if kernel.phases[launch.phase as usize].linear {
+            let groups = extents.fold(1u64, u64::saturating_mul);
+            at_most(&at(), "groups", groups, MAX_GROUPS * MAX_GROUPS)?;
+        } else {
+            at_most(&at(), "grid axes in a dispatch", launch.grid.len() as u64, 3)?;
+            extents.try_for_each(|n| at_most(&at(), "groups along an axis", n, MAX_GROUPS))?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that every symbol is bounded and that an input gives its value.

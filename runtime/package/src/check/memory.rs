@@ -106,6 +106,9 @@ pub(super) fn check_launch(
         if writes(*access) && matches!(buffer.place, Place::Input(_) | Place::Weight(_)) {
             return Err(unsound(at(), "inputs and weights to be read only", format!("a store to `{}`", buffer.name)));
         }
+        if kernel.constant.get(i) == Some(&true) && !matches!(buffer.place, Place::Weight(_)) {
+            return Err(unsound(at(), "a weight where the kernel reads constants", format!("`{}`", buffer.name)));
+        }
         if let Place::Arena { offset } = buffer.place {
             let end = offset.saturating_add(buffer.bytes.max(1));
             arena.push((offset, end, i));

@@ -21,6 +21,10 @@ pub(crate) const MAX_RECORD: usize = 4096;
 pub(crate) const MAX_AXES: usize = 255;
 /// Largest group memory of a worker.
 pub const MAX_GROUP_BYTES: u64 = 1 << 30;
+/// Largest number of lanes of a group.
+pub(crate) const MAX_LANES: u32 = 1024;
+/// Largest number of groups of a shader's launch along one axis of a dispatch (WebGPU, "Limits").
+pub const MAX_GROUPS: u64 = 65535;
 /// Deepest nesting of a size.
 pub(crate) const MAX_DEPTH: u32 = 16;
 /// Alignment of buffers, and what their sizes are rounded up to.
@@ -59,8 +63,21 @@ pub fn check_plan(plan: &Plan) -> Result<(), PackageError> {
         at_most(&at, "buffers", kernel.buffers.len() as u64, MAX_RECORD as u64)?;
         at_most(&at, "scalars", u64::from(kernel.scalars), MAX_RECORD as u64)?;
         at_most(&at, "phases", kernel.phases.len() as u64, MAX_ITEMS as u64)?;
+        if !(kernel.constant.is_empty() || kernel.constant.len() == kernel.buffers.len()) {
+            let expected = format!("{} flags, or none, of which buffers are constant", kernel.buffers.len());
+            return Err(unsound(at, expected, kernel.constant.len().to_string()));
+        }
+        if let Some(phase) = kernel.phases.iter().find(|p| !(1..=MAX_LANES).contains(&p.lanes)) {
+            let at = format!("{at}, phase `{}`", phase.name);
+            return Err(unsound(at, format!("1 to {MAX_LANES} lanes"), phase.lanes.to_string()));
+        }
     }
     plan.entries.iter().try_for_each(|entry| entry::check(plan, entry))
+}
+
+/// Checks what a plan for shaders must keep besides: that grids fit a dispatch.
+pub(crate) fn check_dispatch(plan: &Plan) -> Result<(), PackageError> {
+    plan.entries.iter().try_for_each(|entry| entry::check_dispatch(plan, entry))
 }
 
 /// True if the kernel may store to the buffer.

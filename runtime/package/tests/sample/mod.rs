@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use mlxc_package::plan::*;
-use mlxc_package::{DType, Layout, NATIVE_ABI, PackageWriter, Range, Size, SymId, TargetCode, TargetKind};
+use mlxc_package::{DType, Layout, NATIVE_ABI, PLAN, PackageWriter, Range, Size, SymId, TargetCode, TargetKind};
 
 pub fn s() -> Size {
     Size::symbol(SymId(0))
@@ -24,8 +24,15 @@ fn kernel(name: &str, buffers: &[Access], scalars: u32) -> Kernel {
         template: "elementwise".into(),
         origin: vec!["model.rs:1".into()],
         buffers: buffers.to_vec(),
+        constant: Vec::new(),
         scalars,
-        phases: vec![Phase { name: "main".into(), symbol: format!("{name}__main"), group_bytes: 64 }],
+        phases: vec![Phase {
+            name: "main".into(),
+            symbol: format!("{name}__main"),
+            group_bytes: 64,
+            lanes: 1,
+            linear: false,
+        }],
     }
 }
 
@@ -90,6 +97,7 @@ pub fn fill(writer: &mut PackageWriter, plan: &Plan) {
         .add_target(&TargetCode {
             name: "test",
             kind: TargetKind::Native,
+            plan: PLAN,
             arch: "x86_64",
             features: &["sse3"],
             abi: NATIVE_ABI,
@@ -98,7 +106,7 @@ pub fn fill(writer: &mut PackageWriter, plan: &Plan) {
             symbols: &[("scale__main".into(), 0), ("add__main".into(), 64)],
         })
         .unwrap();
-    writer.add_plan(plan).unwrap();
+    writer.add_plan(PLAN, plan).unwrap();
     writer.add("text/tokenizer.json", b"{}").unwrap();
 }
 
@@ -106,4 +114,37 @@ pub fn package() -> Vec<u8> {
     let mut writer = PackageWriter::in_memory();
     fill(&mut writer, &plan());
     writer.finish_bytes("0").unwrap()
+}
+
+/// The same model for a GPU: the weight is constant, and the first launch's grid is linear.
+pub fn shader_plan() -> Plan {
+    let mut p = plan();
+    p.kernels[0].constant = vec![false, true, false];
+    p.kernels[0].phases[0].lanes = 64;
+    p.kernels[0].phases[0].linear = true;
+    p.kernels[1].phases[0].lanes = 256;
+    p
+}
+
+pub const SHADERS: &str = "// scale\n// add: é\n";
+
+/// A package with a target of each kind, whose plans share the weight.
+pub fn two_targets(shader: &Plan) -> PackageWriter {
+    let mut writer = PackageWriter::in_memory();
+    fill(&mut writer, &plan());
+    writer
+        .add_target(&TargetCode {
+            name: "webgpu",
+            kind: TargetKind::Shader,
+            plan: "plan.gpu",
+            arch: "",
+            features: &["subgroups"],
+            abi: 0,
+            align: 1,
+            code: SHADERS.as_bytes(),
+            symbols: &[("scale__main".into(), 0), ("add__main".into(), 9)],
+        })
+        .unwrap();
+    writer.add_plan("plan.gpu", shader).unwrap();
+    writer
 }

@@ -1,10 +1,10 @@
 //! The process's worker threads. They spin for a while after a step, so that the next one finds them awake, and
 //! then sleep.
 //!
-//! Nothing waits for a worker: a step's caller works too and could do all of it, see [`crate::region`]. So steps of
+//! Nothing waits for a worker: a step's caller works too and could do all of it, see [`super::region`]. So steps of
 //! several sessions need no queue; a worker follows the last call it got.
 
-use crate::region::{MAX_THREADS, Patience, Region};
+use super::region::{MAX_THREADS, Patience, Region};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;

@@ -6,7 +6,7 @@
 //!
 //! Which thread runs a task is left to chance; what it computes is not, because tasks are independent.
 
-use crate::code::Thunk;
+use super::code::Thunk;
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,13 +1,14 @@
 //! An entry made ready to run: launch records with every fixed address filled in, and lists of what changes from
 //! step to step.
 
-use crate::code::Thunk;
-use crate::model::Shared;
-use crate::region::{Region, Task};
-use crate::signature::Signature;
+use super::Loaded;
+use super::code::Thunk;
+use super::region::{Region, Task};
+use crate::LoadOptions;
+use crate::poison::freed;
+use crate::sizes::{Sizes, product};
 use mlxc_package::plan::{Entry, Place};
 use mlxc_package::{BUFFER_ALIGNMENT, Size};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +22,6 @@ pub(crate) struct Memory {
 
 /// An entry of a session.
 pub(crate) struct Prepared {
-    pub(crate) signature: Signature,
     pub(crate) region: Arc<Region>,
     /// The plan's launches among the region's tasks, which hold those of poisoning as well.
     pub(crate) launches: Vec<u32>,
@@ -29,8 +29,8 @@ pub(crate) struct Prepared {
     records: Box<[AtomicU64]>,
     /// Words that hold the address of an input or output.
     ports: Vec<(u32, Port)>,
-    /// Sizes that are no constants, each once.
-    sizes: Vec<Size>,
+    /// Sizes that are no constants.
+    sizes: Sizes,
     /// Words that hold the value of a size.
     scalars: Vec<(u32, u32)>,
     /// Tasks whose grid is not constant, and what it depends on.
@@ -56,27 +56,8 @@ enum Port {
     Output(u32),
 }
 
-/// Interns sizes.
-#[derive(Default)]
-struct Sizes {
-    all: Vec<Size>,
-    by_size: HashMap<Size, u32>,
-}
-
-impl Sizes {
-    fn id(&mut self, size: &Size) -> u32 {
-        if let Some(id) = self.by_size.get(size) {
-            return *id;
-        }
-        let id = self.all.len() as u32;
-        self.all.push(size.clone());
-        self.by_size.insert(size.clone(), id);
-        id
-    }
-}
-
 impl Prepared {
-    pub(crate) fn new(shared: &Shared, entry: &Entry, memory: &Memory) -> Self {
+    pub(crate) fn new(loaded: &Loaded, options: &LoadOptions, entry: &Entry, memory: &Memory) -> Self {
         let mut words: Vec<u64> = Vec::new();
         let (mut ports, mut scalars, mut grids, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Sizes::default());
         // The place of each task's record, until their addresses are known.
@@ -86,12 +67,11 @@ impl Prepared {
             tasks.push((fill_with_nan, words.len(), 1, 1));
             words.extend([memory.arena + from, to - from]);
         };
-        let poison = shared.options.poison;
+        let poison = options.poison;
         if poison && entry.arena.bytes > 0 {
             fill(&mut words, &mut tasks, 0, entry.arena.bytes.next_multiple_of(BUFFER_ALIGNMENT));
         }
         for (i, launch) in entry.launches.iter().enumerate() {
-            let Some(code) = &shared.code else { break };
             let at = words.len();
             for b in &launch.buffers {
                 let word = words.len() as u32;
@@ -104,7 +84,7 @@ impl Prepared {
                         ports.push((word, Port::Output(i)));
                         0
                     }
-                    Place::Weight(i) => shared.weights[i as usize],
+                    Place::Weight(i) => loaded.weights[i as usize],
                     Place::State(i) => memory.states[i as usize],
                     Place::Arena { offset } => memory.arena + offset,
                 });
@@ -116,7 +96,7 @@ impl Prepared {
                 words.push(size.as_const().unwrap_or(0) as u64);
             }
             let bytes: u64 = launch.buffers.iter().map(|b| entry.buffers[*b as usize].bytes).sum();
-            let threads = if bytes <= SMALL_BYTES { 1 } else { shared.pool.threads() };
+            let threads = if bytes <= SMALL_BYTES { 1 } else { loaded.pool.threads() };
             let fixed: Option<Vec<i64>> = launch.grid.iter().map(Size::as_const).collect();
             if fixed.is_none() {
                 let extents = launch.grid.iter().map(|s| sizes.id(s)).collect();
@@ -124,7 +104,7 @@ impl Prepared {
             }
             launches.push(tasks.len() as u32);
             let count = fixed.map_or(0, |extents| product(extents.into_iter()));
-            tasks.push((code.thunks[launch.kernel as usize][launch.phase as usize], at, count, threads));
+            tasks.push((loaded.thunks[launch.kernel as usize][launch.phase as usize], at, count, threads));
             if poison {
                 for (from, to) in freed(entry, i as u32) {
                     fill(&mut words, &mut tasks, from, to);
@@ -138,14 +118,13 @@ impl Prepared {
             task.divide(count, threads);
             task
         });
-        let region = Region::new(tasks.collect(), memory.slots, memory.slot_bytes, shared.options.profile);
+        let region = Region::new(tasks.collect(), memory.slots, memory.slot_bytes, options.profile);
         Prepared {
-            signature: Signature::new(entry),
             region: Arc::new(region),
             launches,
             records,
             ports,
-            sizes: sizes.all,
+            sizes,
             scalars,
             grids,
             current: None,
@@ -168,8 +147,7 @@ impl Prepared {
         let changed = self.current.as_deref() != Some(symbols);
         if changed {
             self.current = Some(symbols.to_vec());
-            self.values.clear();
-            self.values.extend(self.sizes.iter().map(|s| s.eval(symbols)));
+            self.sizes.evaluate(symbols, &mut self.values);
             for (word, size) in &self.scalars {
                 self.records[*word as usize].store(self.values[*size as usize] as u64, Ordering::Relaxed);
             }
@@ -185,11 +163,6 @@ impl Prepared {
             });
         }
     }
-}
-
-/// Tasks of a grid; an extent below zero counts as none.
-fn product(extents: impl Iterator<Item = i64>) -> i64 {
-    extents.fold(1, |p, e| p.saturating_mul(e.max(0)))
 }
 
 /// Fills the `record[1]` bytes at `record[0]` with 0xFF.
@@ -213,35 +186,4 @@ unsafe fn fill_range(record: *const u64, lo: i64, hi: i64) {
         // SAFETY: as the caller promises.
         unsafe { std::ptr::write_bytes(*record as *mut u8, 0xFF, *record.add(1) as usize) };
     }
-}
-
-/// The parts of the arena that hold nothing any more after a launch, and did before.
-fn freed(entry: &Entry, launch: u32) -> Vec<(u64, u64)> {
-    let range = |i: usize| match entry.buffers[i].place {
-        Place::Arena { offset } => Some((offset, offset + entry.buffers[i].bytes.next_multiple_of(BUFFER_ALIGNMENT))),
-        _ => None,
-    };
-    let root = |mut i: usize| {
-        while let Some(alias) = &entry.buffers[i].alias {
-            i = alias.of as usize;
-        }
-        i
-    };
-    let dead: Vec<usize> = (0..entry.buffers.len()).filter(|i| entry.buffers[*i].last == launch).collect();
-    let mut out: Vec<(u64, u64)> = dead.iter().filter_map(|i| range(*i)).collect();
-    // Whatever lives on, or will live on in what a dead one leaves it, stays.
-    let kept = (0..entry.buffers.len()).filter(|i| {
-        let b = &entry.buffers[*i];
-        b.last > launch && (b.first <= launch || dead.iter().any(|d| root(*d) == root(*i)))
-    });
-    for (a, b) in kept.filter_map(range) {
-        out = out
-            .into_iter()
-            .flat_map(|(from, to)| [(from, to.min(a)), (from.max(b), to)])
-            .filter(|(from, to)| from < to)
-            .collect();
-    }
-    out.sort_unstable();
-    out.dedup();
-    out
 }
