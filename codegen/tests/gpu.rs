@@ -383,3 +383,141 @@ fn serial_steps_pass_their_counter() {
     let made = legal(&kernel, &gpu_profiles::by_name("webgpu").unwrap());
     assert_eq!(made.phases()[0].counters.len(), 1);
 }
+
+#[test]
+fn subgroups_of_any_width_run_their_own_operations() {
+    let kernel = kernel(
+        "kernel together {
+  buf x: f32[2, 64] read
+  buf y: f32[2, 64] write
+  phase main grid(g: 2) group 64 subgroup any {
+    group t: f32[64]
+    t[lane] = x[g, lane]
+    barrier sg
+    let most = sg.max(t[lane])
+    let other = sg.xor<1>(x[g, lane])
+    y[g, lane] = select(sg.any(x[g, lane] > 2.0), 0.0, most - other)
+  }
+}",
+    );
+    let data = random_data(&kernel, &[], 4);
+    for profile in ["vulkan", "apple8"].map(|n| gpu_profiles::by_name(n).unwrap()) {
+        let made = legal(&kernel, &profile);
+        for width in [4, 8, 32] {
+            let options = Options { subgroup_width: width, ..Options::default() };
+            let [got, want] = [made.kernel(), &kernel].map(|k| interpreted(k, &data, &[], options));
+            close(&profile.name, &got, &want, 0.0);
+        }
+        if profile.name == "vulkan" {
+            valid(&made, &profile);
+        }
+    }
+}
+
+#[test]
+fn elementary_functions_of_every_width() {
+    let all = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan"];
+    let all = all.into_iter().chain(["sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfinv", "rsqrt"]);
+    let two = ["pow(abs(v) + 0.1, v)", "atan2(v, v + 0.3)"].map(str::to_string);
+    for expression in all.map(|f| format!("{f}(abs(v)*0.9 + 0.05)")).chain(two) {
+        for lanes in [1, 2, 4] {
+            let at = if lanes == 1 { "lane".into() } else { format!("lane*{lanes} +: {lanes}") };
+            let kernel = kernel(&format!(
+                "kernel f {{
+  buf x: f32[2, 32] read
+  buf y: f32[2, 32] write
+  phase main grid(g: 2) group {} {{ let v = x[g, {at}]; y[g, {at}] = {expression} }}
+}}",
+                32 / lanes
+            ));
+            let data = random_data(&kernel, &[], 4);
+            means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 2e-6);
+        }
+    }
+}
+
+#[test]
+fn constants_that_no_compiler_accepts() {
+    let of = |to: DType, e: &str| (to, e.to_string());
+    for (to, e) in [
+        of(F32, "select(x[i] > 0.0, f32(inf), -f32(inf))"),
+        of(F32, "select(x[i] > 0.0, f32(nan), 1e-45)"),
+        of(F32, "0x1p127 * 2.0 + x[i]"),
+        of(F16, "f16(f32(inf) + x[i])"),
+        of(I32, "(i32(2147483647) + 1) / select(x[i] > 0.0, i32(-1), 2)"),
+        of(I32, "i32(-2147483648) - 1"),
+        of(U32, "u32(3) - 4 + u32(1.0 / 0.0)"),
+        of(F32, "as<f32>(u32(0x7fc00000))"),
+        of(BF16, "bf16(i) / 3.0"),
+        of(F16, "f16(i) * 0.5"),
+        of(U8, "u8(i)"),
+    ] {
+        let kernel = elementwise(&[("x", F32)], to, &e);
+        let data = random_data(&kernel, &[50], 3);
+        means_the_same(&kernel, &gpu_profiles::all(), &data, &[50], 0.0);
+    }
+}
+
+#[test]
+fn wide_integers_and_native_f16_on_vulkan() {
+    let profiles = ["vulkan", "apple9"].map(|n| gpu_profiles::by_name(n).unwrap());
+    for (from, to, e) in [
+        (I64, I64, "x[i] / (x[i] | 1) + (x[i] >> 7) * -9223372036854775808"),
+        (U64, U64, "(x[i] % 1000) << 5"),
+        (I64, F32, "f32(x[i])"),
+        (F32, I64, "i64(x[i] * 1e19)"),
+        (F32, U64, "u64(x[i] * 1e20)"),
+        (I64, I8, "i8(x[i])"),
+        (I64, BF16, "bf16(x[i])"),
+        (U64, F16, "f16(x[i] % 70000)"),
+        (F16, F16, "-x[i] * 3.0 + abs(x[i])"),
+        (F16, U16, "as<u16>(x[i]) ^ 1"),
+        (U16, F16, "as<f16>(x[i] & 0x7bff)"),
+    ] {
+        let kernel = elementwise(&[("x", from)], to, e);
+        let data = random_data(&kernel, &[70], 3);
+        means_the_same(&kernel, &profiles, &data, &[70], 0.0);
+    }
+}
+
+#[test]
+fn bits_between_vectors_of_narrow_types() {
+    for (from, lanes, to, others) in [
+        (U32, 1, BF16, 2),
+        (BF16, 4, U32, 2),
+        (U8, 4, U32, 1),
+        (U32, 1, I8, 4),
+        (I8, 2, I16, 1),
+        (F32, 2, F16, 4),
+        (F16, 2, F32, 1),
+        (I16, 4, U16, 4),
+        (U8, 4, F16, 2),
+    ] {
+        let at = |n: i32| if n == 1 { "lane".to_string() } else { format!("lane*{n} +: {n}") };
+        let ty = if others == 1 { to.to_string() } else { format!("{to}x{others}") };
+        let kernel = kernel(&format!(
+            "kernel bits {{
+  buf x: {from}[{}] read
+  buf y: {to}[{}] write
+  phase main grid(g: 1) group 16 {{ y[{}] = as<{ty}>(x[{}]) }}
+}}",
+            16 * lanes,
+            16 * others,
+            at(others),
+            at(lanes)
+        ));
+        let data = random_data(&kernel, &[], 3);
+        means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 0.0);
+    }
+}
+
+#[test]
+fn registers_are_variables_after_unrolling() {
+    for profile in wgsl_profiles() {
+        for (kernel, _) in files() {
+            let made = legal(&kernel, &profile);
+            let text: String = wgsl::write(&made, Header::Naga).into_iter().map(|m| m.text).collect();
+            assert!(!text.contains("var acc: array") && !text.contains("var v: array"), "{text}");
+        }
+    }
+}
