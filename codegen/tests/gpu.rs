@@ -197,3 +197,327 @@ fn casts_between_all_types() {
         }
     }
 }
+
+/// The profiles on which a kernel with tiles runs.
+fn apple() -> Vec<TargetProfile> {
+    ["apple7", "apple10"].map(|n| gpu_profiles::by_name(n).unwrap()).into()
+}
+
+#[test]
+fn tiles_stay_on_metal_and_are_refused_elsewhere() {
+    let small = &[("2048", "64"), ("8192", "64"), ("nb: 256", "nb: 2")];
+    let tiles = file("gate_up_silu_tiles", small);
+    let data = random_data(&tiles, &[33], 1);
+    means_the_same(&tiles, &apple(), &data, &[33], 2e-5);
+    for profile in wgsl_profiles() {
+        let refused = legalise_gpu(&tiles, &profile, &[]).unwrap_err();
+        assert!(refused.iter().all(|d| d.id == 545), "{}", refused[0]);
+    }
+    let attention = file("prefill_attention", &[("4096", "64"), ("4095", "63")]);
+    let data = random_data(&attention, &[9, 5], 2);
+    means_the_same(&attention, &apple(), &data, &[9, 5], 2e-4);
+}
+
+#[test]
+fn reductions_over_every_run_of_lanes() {
+    for (dtype, lanes, run, op) in [
+        (F32, 64, 1, "add"),
+        (F32, 64, 2, "max"),
+        (F32, 64, 4, "add"),
+        (F32, 64, 16, "min"),
+        (F32, 64, 32, "add"),
+        (F32, 128, 64, "add"),
+        (F32, 128, 128, "max"),
+        (U32, 256, 256, "xor"),
+        (I32, 32, 8, "and"),
+        (I32, 16, 16, "or"),
+        (U8, 64, 64, "add"),
+        (I8, 64, 16, "min"),
+        (BF16, 64, 64, "max"),
+        (U32, 96, 32, "add"),
+        (F32, 2, 2, "add"),
+    ] {
+        let kernel = kernel(&format!(
+            "kernel reduce {{
+  sym N in 1..=4
+  buf x: {dtype}[N, {lanes}] read
+  buf y: {dtype}[N, {lanes}] write
+  phase main grid(n: N) group {lanes} {{
+    y[n, lane] = lanes.{op}<{run}>(x[n, lane])
+  }}
+}}"
+        ));
+        let data = random_data(&kernel, &[3], run);
+        means_the_same(&kernel, &gpu_profiles::all(), &data, &[3], if dtype.is_float() { 1e-5 } else { 0.0 });
+    }
+}
+
+#[test]
+fn vectors_predicates_and_values_of_lane_0() {
+    let kernel = kernel(
+        "kernel together {
+  buf x: f32[4, 64, 4] read
+  buf y: f32[4, 64, 4] write
+  buf z: u32[4, 64] write
+  phase main grid(g: 4) group 64 {
+    let v = lanes.add<64>(x[g, lane, 0 +: 4])
+    let zeroth = group.bcast(extract(x[g, lane, 0 +: 4], 1))
+    let some = lanes.or<16>(extract(x[g, lane, 0 +: 4], 2) > 0.9)
+    if zeroth > 0.0 { barrier }
+    y[g, lane, 0 +: 4] = v + zeroth
+    z[g, lane] = u32(some)
+  }
+}",
+    );
+    let data = random_data(&kernel, &[], 4);
+    means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 1e-5);
+}
+
+#[test]
+fn grids_that_do_not_fit_are_lines() {
+    let kernel = kernel(
+        "kernel line {
+  sym A in 1..=100000
+  sym B in 1..=7
+  buf y: u32[A, B, 2, 3, 4] write
+  phase long grid(a: A, b: B) group 4 {
+    for i in 0..2 { for j in 0..3 { y[a, b, i, j, lane] = u32(a*1000 + b*100 + i*10 + j) } }
+  }
+}",
+    );
+    let axes = super_kernel("grid(a: 3, b: B, c: 2, d: 3) group 4 { y[a, b, c, d, lane] = u32(a + b + c + d) }");
+    for profile in wgsl_profiles() {
+        for kernel in [&kernel, &axes] {
+            let made = legal(kernel, &profile);
+            assert!(made.phases()[0].linear);
+            valid(&made, &profile);
+        }
+        let direct = legal(&elementwise(&[("x", F32)], F32, "x[i]"), &profile);
+        assert!(!direct.phases()[0].linear);
+    }
+}
+
+fn super_kernel(phase: &str) -> Kernel {
+    kernel(&format!("kernel axes {{\n  sym B in 1..=7\n  buf y: u32[3, B, 2, 3, 4] write\n  phase main {phase}\n}}"))
+}
+
+#[test]
+fn what_a_target_lacks_is_refused_by_id() {
+    let by = |kernel: &Kernel, profile: &str| {
+        let refused = legalise_gpu(kernel, &gpu_profiles::by_name(profile).unwrap(), &[]);
+        refused.map(|_| ()).map_err(|d| d[0].id)
+    };
+    let double = elementwise(&[("x", F64)], F64, "x[i] + 1.0");
+    for profile in gpu_profiles::NAMES {
+        assert_eq!(by(&double, profile), Err(545), "{profile}");
+    }
+    let long = elementwise(&[("x", I64)], I64, "x[i] / 3");
+    assert_eq!(by(&long, "webgpu"), Err(545));
+    assert_eq!(by(&long, "vulkan"), Ok(()));
+    assert_eq!(by(&long, "apple7"), Ok(()));
+    let phase =
+        |text: &str| kernel(&format!("kernel refused {{\n  buf y: f32[64] update\n  phase main grid(g: 1) {text}\n}}"));
+    let sub = phase("group 64 subgroup any { let s = sg.add(1.0); if lane == 0 { y[0] = s } }");
+    assert_eq!(by(&sub, "webgpu"), Err(545));
+    assert_eq!(by(&sub, "vulkan"), Ok(()));
+    assert_eq!(by(&phase("group 512 { if lane == 0 { y[0] = 1.0 } }"), "webgpu"), Err(542));
+    let memory = "group 64 { group t: f32[5000]; t[lane] = 1.0; barrier; if lane == 0 { y[0] = t[0] } }";
+    assert_eq!(by(&phase(memory), "webgpu"), Err(540));
+    assert_eq!(by(&phase(memory), "vulkan"), Ok(()));
+    assert_eq!(by(&phase("group 1 { y[0 +: 8] = splat<8>(1.0) }"), "vulkan"), Err(545));
+    let many: String = (0..11).map(|b| format!("  buf b{b}: f32[4] read\n")).collect();
+    let many =
+        kernel(&format!("kernel many {{\n{many}  buf y: f32[4] write\n  phase p grid(g: 4) {{ y[g] = b0[g] }}\n}}"));
+    assert_eq!(by(&many, "webgpu"), Err(541));
+    assert_eq!(
+        legalise_gpu(&many, &mlxc_codegen::profiles::by_name("x86-64-v3").unwrap(), &[]).unwrap_err()[0].id,
+        544
+    );
+}
+
+#[test]
+fn odd_rows_of_narrow_types_are_stored_by_atomics() {
+    for (dtype, t) in [(BF16, 7), (F16, 5), (U8, 13), (I8, 3), (I16, 9)] {
+        let kernel = kernel(&format!(
+            "kernel rows {{
+  sym S in 1..=64
+  sym T in 1..=64
+  buf x: {dtype}[S, T] update
+  buf y: {dtype}[S, T] write
+  phase main grid(s: S) group 8 {{
+    group g: {dtype}[8]
+    for c in lane..T step 8 {{
+      let v = x[s, c]
+      g[lane] = v
+      x[s, c] = v
+      y[s, c] = g[lane]
+    }}
+  }}
+  phase tail grid(s: S) group 1 {{
+    let n = T % 4
+    let c = T/4*4
+    x[s, c +: 4 first n] = x[s, c +: 4 first n else vec(x[s, 0], x[s, 0], x[s, 0], x[s, 0])]
+  }}
+}}"
+        ));
+        let data = random_data(&kernel, &[3, t], 8);
+        means_the_same(&kernel, &gpu_profiles::all(), &data, &[3, t], 0.0);
+        let made = legal(&kernel, &gpu_profiles::by_name("webgpu").unwrap());
+        assert!(made.phases()[0].storage.iter().all(|s| s.words && s.atomic && s.unit == 1));
+    }
+}
+
+#[test]
+fn serial_steps_pass_their_counter() {
+    let kernel = kernel(
+        "kernel steps {
+  sym N in 1..=64
+  buf y: u32[N] update
+  serial k in 0..3 {
+    phase add grid(n: N) group 1 { y[n] = y[n] + u32(k) }
+  }
+}",
+    );
+    let data = random_data(&kernel, &[9], 8);
+    means_the_same(&kernel, &gpu_profiles::all(), &data, &[9], 0.0);
+    let made = legal(&kernel, &gpu_profiles::by_name("webgpu").unwrap());
+    assert_eq!(made.phases()[0].counters.len(), 1);
+}
+
+#[test]
+fn subgroups_of_any_width_run_their_own_operations() {
+    let kernel = kernel(
+        "kernel together {
+  buf x: f32[2, 64] read
+  buf y: f32[2, 64] write
+  phase main grid(g: 2) group 64 subgroup any {
+    group t: f32[64]
+    t[lane] = x[g, lane]
+    barrier sg
+    let most = sg.max(t[lane])
+    let other = sg.xor<1>(x[g, lane])
+    y[g, lane] = select(sg.any(x[g, lane] > 2.0), 0.0, most - other)
+  }
+}",
+    );
+    let data = random_data(&kernel, &[], 4);
+    for profile in ["vulkan", "apple8"].map(|n| gpu_profiles::by_name(n).unwrap()) {
+        let made = legal(&kernel, &profile);
+        for width in [4, 8, 32] {
+            let options = Options { subgroup_width: width, ..Options::default() };
+            let [got, want] = [made.kernel(), &kernel].map(|k| interpreted(k, &data, &[], options));
+            close(&profile.name, &got, &want, 0.0);
+        }
+        if profile.name == "vulkan" {
+            valid(&made, &profile);
+        }
+    }
+}
+
+#[test]
+fn elementary_functions_of_every_width() {
+    let all = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan"];
+    let all = all.into_iter().chain(["sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfinv", "rsqrt"]);
+    let two = ["pow(abs(v) + 0.1, v)", "atan2(v, v + 0.3)"].map(str::to_string);
+    for expression in all.map(|f| format!("{f}(abs(v)*0.9 + 0.05)")).chain(two) {
+        for lanes in [1, 2, 4] {
+            let at = if lanes == 1 { "lane".into() } else { format!("lane*{lanes} +: {lanes}") };
+            let kernel = kernel(&format!(
+                "kernel f {{
+  buf x: f32[2, 32] read
+  buf y: f32[2, 32] write
+  phase main grid(g: 2) group {} {{ let v = x[g, {at}]; y[g, {at}] = {expression} }}
+}}",
+                32 / lanes
+            ));
+            let data = random_data(&kernel, &[], 4);
+            means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 2e-6);
+        }
+    }
+}
+
+#[test]
+fn constants_that_no_compiler_accepts() {
+    let of = |to: DType, e: &str| (to, e.to_string());
+    for (to, e) in [
+        of(F32, "select(x[i] > 0.0, f32(inf), -f32(inf))"),
+        of(F32, "select(x[i] > 0.0, f32(nan), 1e-45)"),
+        of(F32, "0x1p127 * 2.0 + x[i]"),
+        of(F16, "f16(f32(inf) + x[i])"),
+        of(I32, "(i32(2147483647) + 1) / select(x[i] > 0.0, i32(-1), 2)"),
+        of(I32, "i32(-2147483648) - 1"),
+        of(U32, "u32(3) - 4 + u32(1.0 / 0.0)"),
+        of(F32, "as<f32>(u32(0x7fc00000))"),
+        of(BF16, "bf16(i) / 3.0"),
+        of(F16, "f16(i) * 0.5"),
+        of(U8, "u8(i)"),
+    ] {
+        let kernel = elementwise(&[("x", F32)], to, &e);
+        let data = random_data(&kernel, &[50], 3);
+        means_the_same(&kernel, &gpu_profiles::all(), &data, &[50], 0.0);
+    }
+}
+
+#[test]
+fn wide_integers_and_native_f16_on_vulkan() {
+    let profiles = ["vulkan", "apple9"].map(|n| gpu_profiles::by_name(n).unwrap());
+    for (from, to, e) in [
+        (I64, I64, "x[i] / (x[i] | 1) + (x[i] >> 7) * -9223372036854775808"),
+        (U64, U64, "(x[i] % 1000) << 5"),
+        (I64, F32, "f32(x[i])"),
+        (F32, I64, "i64(x[i] * 1e19)"),
+        (F32, U64, "u64(x[i] * 1e20)"),
+        (I64, I8, "i8(x[i])"),
+        (I64, BF16, "bf16(x[i])"),
+        (U64, F16, "f16(x[i] % 70000)"),
+        (F16, F16, "-x[i] * 3.0 + abs(x[i])"),
+        (F16, U16, "as<u16>(x[i]) ^ 1"),
+        (U16, F16, "as<f16>(x[i] & 0x7bff)"),
+    ] {
+        let kernel = elementwise(&[("x", from)], to, e);
+        let data = random_data(&kernel, &[70], 3);
+        means_the_same(&kernel, &profiles, &data, &[70], 0.0);
+    }
+}
+
+#[test]
+fn bits_between_vectors_of_narrow_types() {
+    for (from, lanes, to, others) in [
+        (U32, 1, BF16, 2),
+        (BF16, 4, U32, 2),
+        (U8, 4, U32, 1),
+        (U32, 1, I8, 4),
+        (I8, 2, I16, 1),
+        (F32, 2, F16, 4),
+        (F16, 2, F32, 1),
+        (I16, 4, U16, 4),
+        (U8, 4, F16, 2),
+    ] {
+        let at = |n: i32| if n == 1 { "lane".to_string() } else { format!("lane*{n} +: {n}") };
+        let ty = if others == 1 { to.to_string() } else { format!("{to}x{others}") };
+        let kernel = kernel(&format!(
+            "kernel bits {{
+  buf x: {from}[{}] read
+  buf y: {to}[{}] write
+  phase main grid(g: 1) group 16 {{ y[{}] = as<{ty}>(x[{}]) }}
+}}",
+            16 * lanes,
+            16 * others,
+            at(others),
+            at(lanes)
+        ));
+        let data = random_data(&kernel, &[], 3);
+        means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 0.0);
+    }
+}
+
+#[test]
+fn registers_are_variables_after_unrolling() {
+    for profile in wgsl_profiles() {
+        for (kernel, _) in files() {
+            let made = legal(&kernel, &profile);
+            let text: String = wgsl::write(&made, Header::Naga).into_iter().map(|m| m.text).collect();
+            assert!(!text.contains("var acc: array") && !text.contains("var v: array"), "{text}");
+        }
+    }
+}

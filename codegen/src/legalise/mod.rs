@@ -21,6 +21,7 @@ mod mad;
 mod math;
 mod rewrite;
 mod stream;
+mod visit;
 
 pub use gpu::{GPU_PASSES, GpuLegal, GpuPhase, Storage, legalise_gpu};
 

@@ -41,14 +41,23 @@ pub(super) struct Site<'k> {
     /// Group arrays to add to the phase in hand.
     pub(super) memory: Vec<GroupId>,
     fresh: usize,
-    prefix: String,
 }
+
+/// What names made by passes begin with; a number follows.
+const FRESH: &str = "t";
 
 impl Site<'_> {
     /// A new group array of the phase in hand, with a name nothing else has.
     pub(super) fn group_array(&mut self, base: &str, dtype: DType, shape: &[u32]) -> GroupId {
-        self.fresh += 1;
-        let name = format!("{base}_{}{}", self.prefix, self.fresh);
+        let known = |k: &Kernel, n: &str| {
+            let (mut buffers, mut groups) = (k.buffers.iter().map(|b| &b.name), k.groups.iter().map(|g| &g.name));
+            buffers.any(|b| &**b == n) || groups.any(|g| &**g == n) || k.locals.iter().any(|l| &*l.name == n)
+        };
+        let mut name = base.to_string();
+        while known(self.kernel, &name) {
+            self.fresh += 1;
+            name = format!("{base}{}", self.fresh);
+        }
         let shape = SmallVec::from_slice(shape);
         self.kernel.groups.push(GroupArray { name: name.into(), dtype, atomic: false, shape });
         let id = GroupId::new(self.kernel.groups.len() - 1);
@@ -88,8 +97,13 @@ impl Site<'_> {
         self.kernel.push_expr(ExprKind::Cast(value), ty.with_dtype(to))
     }
 
-    /// Binds an expression ahead of the current statement.
+    /// Binds an expression ahead of the current statement; what a `let` has bound stays as it is.
     pub(super) fn bind(&mut self, value: ExprId) -> LocalId {
+        if let ExprKind::Get(local, _) = self.kernel.expr(value).kind
+            && self.kernel.local(local).kind == LocalKind::Let
+        {
+            return local;
+        }
         let ty = self.kernel.expr(value).ty;
         let local = self.local(ty, LocalKind::Let);
         self.before.push(Stmt::Let(local, value));
@@ -98,15 +112,14 @@ impl Site<'_> {
 
     /// A new local with a name nothing else has.
     pub(super) fn local(&mut self, ty: Type, kind: LocalKind) -> LocalId {
-        self.fresh += 1;
-        let name = format!("{}{}", self.prefix, self.fresh);
+        let name = self.index_name();
         self.kernel.push_local(name, ty, kind)
     }
 
     /// A new name for an index variable.
     pub(super) fn index_name(&mut self) -> String {
         self.fresh += 1;
-        format!("{}{}", self.prefix, self.fresh)
+        format!("{FRESH}{}", self.fresh)
     }
 
     /// Reads a local that is not an array.
@@ -118,20 +131,17 @@ impl Site<'_> {
 
 /// Applies a rule to every phase.
 pub(super) fn rewrite(kernel: &mut Kernel, rule: &mut dyn Rule) -> Result<(), Diagnostic> {
-    let mut prefix = String::from("t");
-    while kernel
+    // Fresh names go on counting where an earlier pass stopped.
+    let fresh = kernel
         .locals
         .iter()
         .map(|l| &*l.name)
         .chain(kernel.vars.iter().map(|v| &*v.name))
-        .chain(kernel.groups.iter().filter_map(|g| g.name.rsplit_once('_').map(|(_, last)| last)))
-        .any(|n| n.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())))
-    {
-        prefix.push('_');
-    }
+        .filter_map(|n| n.strip_prefix(FRESH)?.parse::<usize>().ok())
+        .max()
+        .unwrap_or(0);
     let mut steps = std::mem::take(&mut kernel.steps);
-    let site =
-        Site { kernel, before: Vec::new(), lanes: 1, subgroup: Subgroup::None, memory: Vec::new(), fresh: 0, prefix };
+    let site = Site { kernel, before: Vec::new(), lanes: 1, subgroup: Subgroup::None, memory: Vec::new(), fresh };
     let mut walk = Walk { site, rule };
     let result = walk.steps(&mut steps);
     walk.site.kernel.steps = steps;

@@ -61,7 +61,7 @@ impl Writer<'_> {
             }
             ExprKind::FromIndex(i) => {
                 let ix = self.index(*i);
-                self.from_index(ix, ty.dtype())
+                self.number(ix, ty.dtype())
             }
             ExprKind::CompareIndex(by, a, b) => {
                 let (a, b) = (self.index(*a).text(), self.index(*b).text());
@@ -105,7 +105,7 @@ impl Writer<'_> {
                 let all: Vec<String> = (0..ty.lanes())
                     .map(|l| {
                         let ix = self.index_with(f.body, Some((f.var, i64::from(l))));
-                        self.from_index(ix, ty.dtype()).text
+                        self.number(ix, ty.dtype()).text
                     })
                     .collect();
                 match all.len() {
@@ -175,7 +175,7 @@ impl Writer<'_> {
     }
 
     /// An index as a number; it may be negative, as wrapped.
-    fn from_index(&mut self, ix: Ix, dtype: DType) -> Text {
+    fn number(&mut self, ix: Ix, dtype: DType) -> Text {
         if let Ix::Const(c) = ix {
             return self.constant(crate::constant::of_integer(dtype, c), dtype);
         }

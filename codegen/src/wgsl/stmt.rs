@@ -1,6 +1,6 @@
 //! Statements.
 
-use mlxc_ir::kernel::{BarrierScope, Block, ExprId, ExprKind, LocalId, LocalKind, Stmt};
+use mlxc_ir::kernel::{BarrierScope, Block, ExprId, LocalId, LocalKind, Stmt};
 
 use super::Writer;
 use super::index::Ix;
@@ -74,8 +74,7 @@ impl Writer<'_> {
     fn declare(&mut self, local: LocalId, value: Option<ExprId>) {
         let kind = self.k.local(local).kind.clone();
         let ty = self.ty(self.k.local(local).ty);
-        // Variables begin as zero.
-        let value = value.filter(|e| !self.is_zero(*e)).map(|e| self.expr(e).text);
+        let value = value.map(|e| self.expr(e).text);
         let name = self.names.local(self.k, local);
         let LocalKind::Reg(dims) = kind else {
             return match value {
@@ -91,14 +90,6 @@ impl Writer<'_> {
             self.line(&format!("for (var {i} = 0u; {i} < {length}u; {i} += 1u) {{"));
             self.line(&format!("  {name}[{i}] = {value};"));
             self.line("}");
-        }
-    }
-
-    fn is_zero(&self, id: ExprId) -> bool {
-        match self.k.expr(id).kind {
-            ExprKind::Const(bits) => bits == 0,
-            ExprKind::Splat(one) => self.is_zero(one),
-            _ => false,
         }
     }
 }

@@ -36,6 +36,11 @@ impl Rule for Collective {
                 at.cast(all, DType::Bool)
             }
             ExprKind::Lanes(op, run, x) => self.reduce(at, op, run, x),
+            ExprKind::Subgroup(SubgroupOp::Fold(op), x) if ty.dtype() == DType::Bool => {
+                let word = at.cast(x, DType::U32);
+                let all = subgroup(at, SubgroupOp::Fold(op), word);
+                at.cast(all, DType::Bool)
+            }
             ExprKind::GroupBroadcast(x) => self.broadcast(at, x),
             _ => id,
         })
@@ -197,7 +202,7 @@ impl Collective {
         if let Some((.., id)) = self.arrays.iter().find(|(d, s, _)| *d == ty.dtype() && *s == shape) {
             return *id;
         }
-        let id = at.group_array("shared", ty.dtype(), &shape);
+        let id = at.group_array("partial", ty.dtype(), &shape);
         self.arrays.push((ty.dtype(), shape, id));
         id
     }

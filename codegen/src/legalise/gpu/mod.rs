@@ -21,6 +21,7 @@ mod group;
 mod literal;
 mod masked;
 mod narrow;
+mod registers;
 mod unroll;
 mod words;
 
@@ -40,6 +41,7 @@ pub const GPU_PASSES: &[Pass] = &[
     ("narrow", narrow::run),
     ("group", group::run),
     ("unroll", unroll::run),
+    ("registers", registers::run),
     ("literal", literal::run),
 ];
 

@@ -2,10 +2,11 @@
 //! store the element type; single or in vectors; with atomics or without.
 
 use mlxc_ir::DType;
-use mlxc_ir::kernel::{Block, ExprId, ExprKind, Facts, IndexId, Kernel, Memory, Phase, Place, Shape, Stmt};
+use mlxc_ir::kernel::{ExprId, ExprKind, Facts, Kernel, Memory, Phase, Place, Shape, Stmt};
 use mlxc_ir::profile::TargetProfile;
 
 use super::narrow::is_narrow;
+use crate::legalise::visit::{Node, visit};
 
 /// How one buffer or group array is accessed in a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,15 @@ pub(super) fn word_value(kernel: &Kernel, value: ExprId) -> Option<ExprId> {
 /// The storage of everything a phase accesses, in the order of [`Kernel::buffers`] and then of its group arrays.
 pub(super) fn storage(kernel: &Kernel, facts: &Facts, profile: &TargetProfile, phase: &Phase) -> Vec<Storage> {
     let mut found = Found { kernel, facts, profile, seen: Vec::new() };
-    found.block(&phase.body);
+    visit(kernel, &phase.body, &mut |node| match node {
+        Node::Statement(Stmt::Store { place, .. } | Stmt::Atomic(_, place, _)) => found.access(place, true),
+        Node::Statement(_) => {}
+        Node::Expression(e) => {
+            if let ExprKind::Load(place, _) | ExprKind::LoadTile { place, .. } = &kernel.expr(e).kind {
+                found.access(place, false);
+            }
+        }
+    });
     let mut seen = found.seen;
     seen.sort_by_key(|s| match s.memory {
         Memory::Buffer(b) => (0, b.index()),
@@ -78,58 +87,7 @@ struct Found<'k> {
 }
 
 impl Found<'_> {
-    fn block(&mut self, block: &Block) {
-        for stmt in block {
-            match stmt {
-                Stmt::Let(_, e) | Stmt::Declare(_, Some(e)) => self.expression(*e),
-                Stmt::LetIndex(_, i) => self.index(*i),
-                Stmt::Declare(_, None) | Stmt::Barrier(_) => {}
-                Stmt::Set(_, at, e) => {
-                    at.iter().for_each(|i| self.index(*i));
-                    self.expression(*e);
-                }
-                Stmt::Store { place, value, .. } => {
-                    self.access(place, true);
-                    self.expression(*value);
-                }
-                Stmt::Atomic(_, place, value) => {
-                    self.access(place, true);
-                    self.expression(*value);
-                }
-                Stmt::Prefetch(place) => self.access(place, false),
-                Stmt::For { lo, hi, body, .. } => {
-                    self.index(*lo);
-                    self.index(*hi);
-                    self.block(body);
-                }
-                Stmt::If { cond, then, otherwise } => {
-                    self.expression(*cond);
-                    self.block(then);
-                    self.block(otherwise);
-                }
-            }
-        }
-    }
-
-    fn expression(&mut self, id: ExprId) {
-        let kind = &self.kernel.expr(id).kind;
-        if let ExprKind::Load(place, _) | ExprKind::LoadTile { place, .. } = kind {
-            self.access(place, false);
-        }
-        kind.operands(&mut |e| self.expression(e));
-        let mut indices = smallvec::SmallVec::<[IndexId; 4]>::new();
-        kind.indices(&mut |i| indices.push(i));
-        indices.into_iter().for_each(|i| self.index(i));
-    }
-
-    fn index(&mut self, id: IndexId) {
-        let mut values = smallvec::SmallVec::<[ExprId; 1]>::new();
-        self.kernel.index.clamped(id, &mut |e| values.push(e));
-        values.into_iter().for_each(|e| self.expression(e));
-    }
-
     fn access(&mut self, place: &Place, stored: bool) {
-        place.indices(&mut |i| self.index(i));
         let k = self.kernel;
         let dtype = k.memory_dtype(place.memory);
         let words = is_narrow(self.profile, dtype);
