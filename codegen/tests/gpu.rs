@@ -588,3 +588,25 @@ fn functions_without_f64_are_accurate() {
     let far = [infinity, f32::NAN, f32::MAX, 1e30, -1e30, 1e-30];
     check("sin(x[i])", &far, &[0.0; 6], &|x, _| x.sin(), 4.0);
 }
+
+#[test]
+fn dots_tables_and_folds() {
+    let kernel = kernel(
+        "kernel dots {
+  buf x: bf16[16, 4] read
+  buf a: u8[16, 4] read
+  buf b: i8[16, 4] read
+  buf y: f32[16, 2] write
+  buf z: i32[16] write
+  buf w: u32[16] write
+  phase main grid(g: 1) group 16 {
+    let v = x[lane, 0 +: 4]
+    y[lane, 0 +: 2] = dot2(splat<2>(f32(1.0)), v, v)
+    z[lane] = dot4(i32(5), a[lane, 0 +: 4], b[lane, 0 +: 4]) + hmax(i32(b[lane, 0 +: 4]))
+    w[lane] = lut(vec<u32x4>(l: 3*l + 1), u32(lane)) + u32(hmin(a[lane, 0 +: 4]))
+  }
+}",
+    );
+    let data = random_data(&kernel, &[], 4);
+    means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 1e-5);
+}
