@@ -395,7 +395,7 @@ fn subgroups_of_any_width_run_their_own_operations() {
     t[lane] = x[g, lane]
     barrier sg
     let most = sg.max(t[lane])
-    let other = sg.xor<1>(x[g, lane])
+    let other = sg.xor(x[g, lane], 1)
     y[g, lane] = select(sg.any(x[g, lane] > 2.0), 0.0, most - other)
   }
 }",
@@ -520,4 +520,93 @@ fn registers_are_variables_after_unrolling() {
             assert!(!text.contains("var acc: array") && !text.contains("var v: array"), "{text}");
         }
     }
+}
+
+/// Sweeps of the functions that have a form of their own without f64, against f64, in units in the last place.
+#[test]
+fn functions_without_f64_are_accurate() {
+    let profile = gpu_profiles::by_name("webgpu").unwrap();
+    let mut random = Random::new(12);
+    let mut spread = |lo: f64, hi: f64| (lo + (hi - lo) * (f64::from(random.unit()) * 0.5 + 0.5)) as f32;
+    let angles: Vec<f32> = (0..2000)
+        .map(|i| match i % 4 {
+            0 => spread(-10.0, 10.0),
+            1 => spread(-30_000.0, 30_000.0),
+            2 => (i as f32) * std::f32::consts::FRAC_PI_2,
+            _ => spread(-60.0, 60.0).exp2() * 1e12,
+        })
+        .collect();
+    let check = |e: &str, x: &[f32], y: &[f32], want: &dyn Fn(f64, f64) -> f64, ulp: f64| {
+        let kernel = elementwise(&[("x", F32), ("y", F32)], F32, e);
+        let made = legal(&kernel, &profile);
+        let data = [x, y].map(|v| BufferData::of(F32, v.iter().map(|v| f64::from(*v))));
+        let n = x.len();
+        let data = [data[0].clone(), data[1].clone(), BufferData::zeros(F32, n)];
+        let got = interpreted(made.kernel(), &data, &[n as u64], Options::default()).pop().unwrap().values();
+        for ((g, x), y) in got.iter().zip(x).zip(y) {
+            let w = want(f64::from(*x), f64::from(*y));
+            let rounded = w as f32;
+            if rounded.is_nan() || rounded.is_infinite() || rounded == 0.0 {
+                assert!(*g as f32 == rounded || g.is_nan() && rounded.is_nan(), "{e} of {x}, {y}: {g}, not {w}");
+                continue;
+            }
+            if rounded.abs() < f32::MIN_POSITIVE * 2.0 {
+                continue;
+            }
+            let unit = f64::from(f32::from_bits(rounded.abs().to_bits() + 1) - rounded.abs());
+            assert!((g - w).abs() <= ulp * unit, "{e} of {x}, {y}: {g}, not {w}: {} ulp", (g - w).abs() / unit);
+        }
+    };
+    let none = vec![0.0; angles.len()];
+    check("sin(x[i])", &angles, &none, &|x, _| x.sin(), 4.0);
+    check("cos(x[i])", &angles, &none, &|x, _| x.cos(), 4.0);
+    check("tan(x[i])", &angles, &none, &|x, _| x.tan(), 6.0);
+    let bases: Vec<f32> =
+        (0..2000).map(|i| if i % 2 == 0 { spread(0.5, 2.0) } else { spread(-40.0, 40.0).exp2() }).collect();
+    let powers: Vec<f32> =
+        (0..2000).map(|i| if i % 3 == 0 { spread(-90.0, 90.0) } else { spread(-3.0, 3.0) }).collect();
+    check("pow(x[i], y[i])", &bases, &powers, &f64::powf, 8.0);
+    let (zero, infinity) = (0.0f32, f32::INFINITY);
+    let special = [
+        (zero, 2.0),
+        (zero, -1.0),
+        (infinity, 0.5),
+        (infinity, -2.0),
+        (1.0, infinity),
+        (2.0, infinity),
+        (0.5, infinity),
+        (-2.0, 3.0),
+        (-2.0, 2.0),
+        (-2.0, 0.5),
+        (-8.0, -3.0),
+        (3.0, 0.0),
+        (2.0, -infinity),
+        (-1.0, 5.0),
+    ];
+    let (x, y): (Vec<f32>, Vec<f32>) = special.into_iter().unzip();
+    check("pow(x[i], y[i])", &x, &y, &f64::powf, 4.0);
+    let far = [infinity, f32::NAN, f32::MAX, 1e30, -1e30, 1e-30];
+    check("sin(x[i])", &far, &[0.0; 6], &|x, _| x.sin(), 4.0);
+}
+
+#[test]
+fn dots_tables_and_folds() {
+    let kernel = kernel(
+        "kernel dots {
+  buf x: bf16[16, 4] read
+  buf a: u8[16, 4] read
+  buf b: i8[16, 4] read
+  buf y: f32[16, 2] write
+  buf z: i32[16] write
+  buf w: u32[16] write
+  phase main grid(g: 1) group 16 {
+    let v = x[lane, 0 +: 4]
+    y[lane, 0 +: 2] = dot2(splat<2>(f32(1.0)), v, v)
+    z[lane] = dot4(i32(5), a[lane, 0 +: 4], b[lane, 0 +: 4]) + hmax(i32(b[lane, 0 +: 4]))
+    w[lane] = lut(vec<u32x4>(l: 3*l + 1), u32(lane)) + u32(hmin(a[lane, 0 +: 4]))
+  }
+}",
+    );
+    let data = random_data(&kernel, &[], 4);
+    means_the_same(&kernel, &gpu_profiles::all(), &data, &[], 1e-5);
 }

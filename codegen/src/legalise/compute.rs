@@ -23,6 +23,8 @@ pub(super) enum V {
 pub(super) struct Compute<'s, 'k> {
     site: &'s mut Site<'k>,
     lanes: u8,
+    /// The target computes in f64.
+    pub(super) f64: bool,
 }
 
 macro_rules! binary {
@@ -53,7 +55,7 @@ macro_rules! compare {
 
 impl<'s, 'k> Compute<'s, 'k> {
     pub(super) fn new(site: &'s mut Site<'k>, lanes: u8) -> Self {
-        Compute { site, lanes }
+        Compute { site, lanes, f64: true }
     }
 
     /// Binds an expression of the kernel.

@@ -67,9 +67,15 @@ impl Writer<'_> {
                 if same { a } else { Text::primary(format!("{}({})", self.ty(ty), a.text)) }
             }
             ExprKind::Bits(a) => {
-                let same = self.k.expr(*a).ty == ty;
+                let from = self.k.expr(*a).ty;
                 let a = self.expr(*a);
-                if same { a } else { Text::primary(format!("bitcast<{}>({})", self.ty(ty), a.text)) }
+                match (from.dtype(), ty.dtype()) {
+                    _ if from == ty => a,
+                    // naga has no `bitcast` between f16 and other types.
+                    (DType::F16, _) => Text::primary(format!("pack2x16float(vec2<f32>({}))", a.text)),
+                    (_, DType::F16) => Text::primary(format!("vec2<f16>(unpack2x16float({}))", a.text)),
+                    _ => Text::primary(format!("bitcast<{}>({})", self.ty(ty), a.text)),
+                }
             }
             ExprKind::Splat(a) => {
                 let a = self.expr(*a).text;
@@ -221,6 +227,7 @@ impl Writer<'_> {
             BinaryOp::Shl | BinaryOp::Shr => {
                 let by = match dtype {
                     DType::U32 => y.at(PRIMARY),
+                    _ if let Some(by) = self.shift(b) => format!("{}({by}u)", self.ty(ty.with_dtype(DType::U32))),
                     _ => format!("{}({})", self.ty(ty.with_dtype(DType::U32)), y.text),
                 };
                 Text::new(format!("{} {} {by}", x.at(PRIMARY), op.name(dtype)), 0)
@@ -232,6 +239,15 @@ impl Writer<'_> {
                 Text::new(format!("{} {symbol} {}", x.at(PRIMARY), y.at(PRIMARY)), 0)
             }
             _ => Text::new(format!("{} {} {}", x.at(PRIMARY), op.name(dtype), y.at(PRIMARY)), 0),
+        }
+    }
+
+    /// A constant amount of a shift, which is unsigned whatever is shifted.
+    fn shift(&self, amount: ExprId) -> Option<u64> {
+        match self.k.expr(amount).kind {
+            ExprKind::Const(bits) => Some(bits),
+            ExprKind::Splat(one) => self.shift(one),
+            _ => None,
         }
     }
 

@@ -9,7 +9,8 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 /// # Errors
 /// 0821 with naga's message, which shows the line.
 pub fn validate(text: &str, profile: &TargetProfile) -> Result<(), Diagnostic> {
-    let mut capabilities = Capabilities::default();
+    // `pack2x16float` and its inverse are in every implementation.
+    let mut capabilities = Capabilities::default() | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SHADER_FLOAT16, profile.storage.contains(&DType::F16));
     capabilities.set(Capabilities::SHADER_INT64, profile.storage.contains(&DType::I64));
     capabilities.set(Capabilities::SUBGROUP, profile.has(Feature::Subgroups));

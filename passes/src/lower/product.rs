@@ -239,7 +239,9 @@ impl<'k> Product<'k> {
         let full = live.div(lanes) * lanes;
         k.for_("c", k.int(0), full, lanes, false, |c| put(e, c, None));
         let rest = k.let_index("rest", live - full);
-        k.if_(rest.gt(k.int(0)), || put(e, full, Some(rest)));
+        if rest.as_const() != Some(0) {
+            k.if_(rest.gt(k.int(0)), || put(e, full, Some(rest)));
+        }
         result
     }
 
@@ -353,7 +355,9 @@ impl<'k> Product<'k> {
             let full = self.columns.div(lanes) * lanes;
             k.for_("c", k.int(0), full, lanes, false, |c| put(e, c, None));
             let rest = k.let_index("rest", self.columns - full);
-            k.if_(rest.gt(k.int(0)), || put(e, full, Some(rest)));
+            if rest.as_const() != Some(0) {
+                k.if_(rest.gt(k.int(0)), || put(e, full, Some(rest)));
+            }
         });
         result
     }

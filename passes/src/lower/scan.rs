@@ -2,6 +2,7 @@
 
 use crate::lower::elementwise::{self, compute};
 use crate::lower::emit::{Emitter, Lowered, Refusal};
+use crate::lower::gpu::{self, is_gpu};
 use crate::lower::line::{Lines, has_vectors};
 use crate::lower::reduce::Combine;
 use mlxc_ir::graph::{Op, ValueId};
@@ -18,6 +19,9 @@ pub(super) fn build(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
     let bools = f.ty(x).dtype == DType::Bool;
     let acc = if bools { DType::I32 } else { compute(to) };
     let how = Combine::of_scan(op);
+    if is_gpu(e.target.profile) && e.size_max(&shape[at_axis]) >= gpu::scan::LONG {
+        return gpu::scan::build(e, v);
+    }
     let lines = Lines { axes: vec![axis], vectors: has_vectors(&shape, &[axis]), ranges: 1 };
     e.lines(&shape, &lines, |e, task| {
         let first = e.literal(how.identity(acc, bools), acc);

@@ -7,6 +7,7 @@
 use crate::lower::coord::Coord;
 use crate::lower::elementwise;
 use crate::lower::emit::{Emitter, Lowered};
+use crate::lower::gpu::is_gpu;
 use crate::lower::line::{Lines, Task, has_vectors};
 use mlxc_ir::graph::{Op, ScatterOp, ValueId};
 use mlxc_ir::kernel::{Access, Val};
@@ -14,6 +15,8 @@ use mlxc_ir::{DType, Range};
 
 /// Ranges that tasks share out, and the extent from which that is worth their reading all indices.
 const RANGES: i64 = 8;
+/// The same for lanes of a GPU.
+const RANGES_OF_LANES: i64 = 512;
 const LONG: i64 = 1024;
 
 /// Builds the kernel of a scatter over several axes.
@@ -26,10 +29,20 @@ pub(super) fn build(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
     let places = f.ty(indices[0]).shape.clone();
     let every = axes.len() == shape.len();
     let shared = every && shape[axes[0] as usize].as_const().is_some_and(|n| n >= LONG);
-    let ranges = if shared { RANGES } else { 1 };
+    let gpu = is_gpu(e.target.profile);
+    let ranges = match (shared, gpu) {
+        (false, _) => 1,
+        (true, false) => RANGES,
+        (true, true) => RANGES_OF_LANES,
+    };
     let lines = Lines { axes: axes.clone(), vectors: has_vectors(&shape, axes), ranges };
+    if gpu {
+        copy_all(e, v, x)?;
+    }
     e.lines(&shape, &lines, |e, task| {
-        copy(e, v, x, &lines, &task)?;
+        if !gpu {
+            copy(e, v, x, &lines, &task)?;
+        }
         let kept: Vec<Coord> =
             (0..shape.len()).filter(|i| !axes.contains(&(*i as u32))).map(|i| task.at[i].clone()).collect();
         let all: Vec<u32> = (0..places.len() as u32).collect();
@@ -41,7 +54,7 @@ pub(super) fn build(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
             let (i, lo) = (e.ix(&to[axes[0] as usize]), e.ix(first));
             let mine = i.ge(lo) & i.lt(*end);
             let mut result = Ok(());
-            e.k.if_(mine, || result = e.scoped(1.0 / RANGES as f64, |e| apply(e, v, updates, *reduce, &from, &to)));
+            e.k.if_(mine, || result = e.scoped(1.0 / ranges as f64, |e| apply(e, v, updates, *reduce, &from, &to)));
             result
         })
     })
@@ -56,13 +69,33 @@ pub(super) fn build_along(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
     let shape = node.types[0].shape.clone();
     let lines = Lines { axes: vec![axis], vectors: false, ranges: 1 };
     let along = axis as usize;
+    let gpu = is_gpu(e.target.profile);
+    if gpu {
+        copy_all(e, v, x)?;
+    }
     e.lines(&shape, &lines, |e, task| {
-        copy(e, v, x, &lines, &task)?;
+        if !gpu {
+            copy(e, v, x, &lines, &task)?;
+        }
         let from_shape = f.ty(indices).shape.clone();
         e.loops_over(&[axis], &from_shape, task.at.clone(), &mut |e, from| {
             let mut to = from.clone();
             to[along] = e.gathered(x, indices, along, &from)?.expect("indices are read one at a time");
             apply(e, v, updates, reduce, &from, &to)
+        })
+    })
+}
+
+/// Copies x before anything is written into it, an element a lane: lines would leave most lanes idle.
+fn copy_all(e: &mut Emitter<'_, '_>, v: ValueId, x: ValueId) -> Lowered<()> {
+    let shape = e.f.ty(v).shape.clone();
+    let grid = e.element_axes(&shape)?;
+    e.each_item("copy", &grid, |e, ix| {
+        let at = e.element_coords(&grid, ix);
+        let trips = grid.iter().map(|a| a.most as f64).product();
+        e.scoped(trips, |e| {
+            let value = e.emit(x, &at)?;
+            e.store(v, &at, value, Access::Update)
         })
     })
 }

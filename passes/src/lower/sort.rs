@@ -7,6 +7,7 @@
 
 use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered};
+use crate::lower::gpu::{self, is_gpu};
 use crate::lower::line::{Lines, Task};
 use mlxc_ir::graph::{Op, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, Val};
@@ -30,6 +31,9 @@ pub(super) fn build(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
     let shape = node.types[0].shape.clone();
     let x = node.inputs[0];
     let lines = Lines { axes: vec![axis], vectors: false, ranges: 1 };
+    if is_gpu(e.target.profile) && e.size_max(&shape[axis as usize]) >= gpu::sort::LONG {
+        return gpu::sort::build(e, v);
+    }
     let out = e.buffer(v, &shape, Access::Update)?;
     let extent: Size = shape[axis as usize].clone();
     let most = e.size_max(&extent) as i64;
@@ -58,6 +62,12 @@ pub(super) fn build(e: &mut Emitter<'_, '_>, v: ValueId) -> Lowered<()> {
         }
         Ok(())
     })
+}
+
+/// True if `y` comes before `x`; a NaN comes after everything else.
+pub(super) fn before<'k>(y: Val<'k>, x: Val<'k>) -> Val<'k> {
+    let less = y.lt(x);
+    if x.dtype().is_float() { less | (x.ne(x) & y.eq(y)) } else { less }
 }
 
 impl<'k> Sort<'k> {
@@ -107,11 +117,7 @@ impl<'k> Sort<'k> {
                     let (i_left, i_right) = (k.let_("i", left.get()), k.let_("j", right.get()));
                     let (a, x) = self.head(e, from, i_left)?;
                     let (b, y) = self.head(e, from, i_right)?;
-                    // A NaN comes after everything else.
-                    let mut less = y.lt(x);
-                    if x.dtype().is_float() {
-                        less = less | (x.ne(x) & y.eq(y));
-                    }
+                    let less = before(y, x);
                     let taken = i_right.lt(last) & (i_left.ge(middle) | less);
                     let taken = k.let_("taken", taken);
                     let c = e.index(i, Range::new(0, (self.most - 1).max(0)), 1);

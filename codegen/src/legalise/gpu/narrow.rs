@@ -134,7 +134,9 @@ impl Carriers<'_> {
     fn bits(&self, at: &mut Site<'_>, a: ExprId, ty: Type) -> Result<Option<ExprId>, Diagnostic> {
         let (from, to) = (self.ty(at.kernel, a), ty);
         let [of_narrow, to_narrow] = [from, to].map(|t| (self.narrow)(t.dtype()));
-        if !of_narrow && !to_narrow {
+        // f16 among words: a pair and its word is the one form that writers know.
+        let [of_half, to_half] = [from, to].map(|t| t.dtype() == DType::F16 && (self.narrow)(DType::U16));
+        if !of_narrow && !to_narrow && of_half == to_half {
             return Ok(None);
         }
         let [a_bits, b_bits] = [from, to].map(|t| t.dtype().bytes() as u32 * 8);

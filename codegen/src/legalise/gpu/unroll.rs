@@ -1,5 +1,6 @@
-//! Loops are written out where something in them has to be constant: the number of a register or of a vector's
-//! element. Other loops stay, whatever their hint: shader compilers unroll by their own measure.
+//! Loops are written out where something in them has to be constant: the number of a vector's element and, in WGSL,
+//! which has no way to ask for unrolling, that of a register. Other loops stay and keep their hint: shader compilers
+//! unroll by their own measure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,9 +10,11 @@ use mlxc_ir::kernel::{
 };
 use mlxc_ir::profile::TargetProfile;
 
+use crate::gpu_profiles::{ShaderLanguage, language};
 use crate::legalise::visit::{Node, visit};
 
-pub(super) fn run(kernel: &mut Kernel, _: &TargetProfile) -> Result<(), Diagnostic> {
+pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
+    let registers = language(profile) == ShaderLanguage::Wgsl;
     let mut steps = std::mem::take(&mut kernel.steps);
     let names = kernel.locals.iter().map(|l| l.name.to_string());
     let names = names
@@ -20,7 +23,7 @@ pub(super) fn run(kernel: &mut Kernel, _: &TargetProfile) -> Result<(), Diagnost
         .chain(kernel.groups.iter().map(|g| g.name.to_string()))
         .chain(kernel.args.iter().map(|a| a.name.to_string()))
         .collect();
-    let mut unroll = Unroll { kernel, names };
+    let mut unroll = Unroll { kernel, names, registers };
     unroll.steps(&mut steps);
     kernel.steps = steps;
     Ok(())
@@ -30,6 +33,8 @@ struct Unroll<'k> {
     kernel: &'k mut Kernel,
     /// Names that are taken.
     names: HashSet<String>,
+    /// Numbers of registers have to be constant.
+    registers: bool,
 }
 
 /// What stands for what in one copy of a body.
@@ -56,7 +61,7 @@ impl Unroll<'_> {
                 Stmt::For { var, lo, hi, step, unroll, body } => {
                     let bounds = (self.kernel.index.as_const(lo), self.kernel.index.as_const(hi));
                     match bounds {
-                        (Some(first), Some(end)) if unroll && must(self.kernel, &body, var) => {
+                        (Some(first), Some(end)) if unroll && must(self.kernel, &body, var, self.registers) => {
                             let mut value = first;
                             while value < end {
                                 let constant = self.kernel.index.constant(value);
@@ -225,8 +230,8 @@ impl Unroll<'_> {
     }
 }
 
-/// True if the number of a register, or of an element of a vector, depends on the variable.
-fn must(kernel: &Kernel, body: &Block, var: VarId) -> bool {
+/// True if the number of an element of a vector, or of one of `registers`, depends on the variable.
+fn must(kernel: &Kernel, body: &Block, var: VarId, registers: bool) -> bool {
     // The variable, and `let`s that depend on it.
     let mut varying = HashSet::from([var]);
     let mut found = false;
@@ -234,10 +239,10 @@ fn must(kernel: &Kernel, body: &Block, var: VarId) -> bool {
         Node::Statement(Stmt::LetIndex(var, i)) if varies(kernel, &varying, *i) => {
             varying.insert(*var);
         }
-        Node::Statement(Stmt::Set(_, at, _)) => found |= at.iter().any(|i| varies(kernel, &varying, *i)),
+        Node::Statement(Stmt::Set(_, at, _)) if registers => found |= at.iter().any(|i| varies(kernel, &varying, *i)),
         Node::Statement(_) => {}
         Node::Expression(e) => match &kernel.expr(e).kind {
-            ExprKind::Get(_, at) => found |= at.iter().any(|i| varies(kernel, &varying, *i)),
+            ExprKind::Get(_, at) if registers => found |= at.iter().any(|i| varies(kernel, &varying, *i)),
             ExprKind::Extract(_, i) => found |= varies(kernel, &varying, *i),
             ExprKind::Table(f) | ExprKind::Shuffle(_, f) => found |= varies(kernel, &varying, f.body),
             _ => {}

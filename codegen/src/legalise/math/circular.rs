@@ -1,8 +1,8 @@
-//! Sine, cosine and tangent: x = n·π/2 + r in f64, a polynomial of r in f32, and n's last two bits choose which.
+//! Sine, cosine and tangent: x = n·π/2 + r in f64 (in `single` without it), a polynomial of r in f32, and n's last two bits choose which.
 
 use mlxc_ir::DType;
 
-use super::{Compute, V, or_itself};
+use super::{Compute, V, or_itself, single};
 
 /// (sin r − r)/r³ in r²; relative error 2⁻³²·⁵.
 const SIN: [f32; 4] = [2.831_770_9e-6, -1.985_302_8e-4, 8.333_379e-3, -1.666_666_7e-1];
@@ -37,6 +37,9 @@ const EXP_192: f64 = EXP_96 * EXP_96;
 
 /// n modulo 4 as an i32, and r as an f32.
 fn reduce(m: &mut Compute<'_, '_>, x: V) -> (V, V) {
+    if !m.f64 {
+        return single::reduce(m, x);
+    }
     let wide = m.cast(x, DType::F64);
     let n = nearest(m, wide, TWO_OVER_PI);
     let r = m.mad(n, V::F64(-HALF_PI.0), wide);

@@ -22,7 +22,8 @@ const EXP: [f32; 5] = [1.381_709_4e-3, 8.368_668e-3, 4.166_828_5e-2, 1.666_652_1
 /// The same one degree higher; relative error of eʳ − 1 2⁻³¹·⁰.
 const EXPM1: [f32; 6] = [1.976_359_2e-4, 1.393_231_7e-3, 8.333_544e-3, 4.166_649_3e-2, 1.666_666_7e-1, 0.5];
 /// (2ʳ − 1)/r; relative error of 2ʳ 2⁻²⁸·².
-const EXP2: [f32; 6] = [1.532_458_9e-4, 1.339_096_5e-3, 9.618_505e-3, 5.550_359_6e-2, 2.402_264_7e-1, 6.931_472e-1];
+pub(super) const EXP2: [f32; 6] =
+    [1.532_458_9e-4, 1.339_096_5e-3, 9.618_505e-3, 5.550_359_6e-2, 2.402_264_7e-1, 6.931_472e-1];
 
 /// n, as an f32 and as an integer in the exponent field, and r.
 fn reduce(m: &mut Compute<'_, '_>, x: V) -> (V, V) {

@@ -5,7 +5,7 @@ use mlxc_ir::DType;
 use super::{Compute, V, or_itself};
 
 /// P, highest power first; relative error of log(1 + f) 2⁻²⁹·⁴.
-const LOG: [f32; 9] = [
+pub(super) const LOG: [f32; 9] = [
     6.754_156e-2,
     -1.167_381_4e-1,
     1.188_398_8e-1,

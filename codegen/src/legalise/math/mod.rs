@@ -32,6 +32,7 @@ mod hyperbolic;
 mod inverse;
 mod logarithm;
 mod power;
+mod single;
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
     rewrite(kernel, &mut Elementary { profile })
@@ -55,6 +56,7 @@ impl Rule for Elementary<'_> {
             return Ok(id);
         }
         let mut m = Compute::new(at, ty.lanes());
+        m.f64 = self.profile.arithmetic.contains(&DType::F64);
         let x = m.take(operands[0]);
         if ty.dtype() == DType::F64 {
             let y = operands.get(1).map(|y| m.take(*y));

@@ -1,9 +1,9 @@
-//! Powers of f32 in f64: 2 to the y·log₂ x, rounded once at the end.
+//! Powers of f32 in f64 (in `single` without it): 2 to the y·log₂ x, rounded once at the end.
 
 use mlxc_ir::DType;
 
 use super::logarithm::split;
-use super::{Compute, V};
+use super::{Compute, V, single};
 
 /// 2/ln 2 · 1/(2k + 1): log₂ m by the series of artanh, |s| ≤ 0.172; error 2⁻⁴⁵.
 const LOG2: [f64; 9] = {
@@ -59,6 +59,9 @@ pub(super) fn pow(m: &mut Compute<'_, '_>, x: V, y: V) -> V {
 
 /// xʸ for x ≥ 0, 0 and ∞ included.
 fn positive(m: &mut Compute<'_, '_>, x: V, y: V) -> V {
+    if !m.f64 {
+        return single::positive(m, x, y);
+    }
     let (exponent, mantissa) = split(m, x);
     let mantissa = m.cast(mantissa, DType::F64);
     let exponent = m.cast(exponent, DType::F64);

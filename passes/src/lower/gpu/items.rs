@@ -3,8 +3,8 @@
 use super::{GROUP, power_of_two};
 use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered};
-use mlxc_ir::Range;
 use mlxc_ir::kernel::{Ix, Subgroup};
+use mlxc_ir::{Range, Size};
 
 /// One axis of a grid of items.
 #[derive(Clone)]
@@ -60,11 +60,25 @@ impl<'k> Emitter<'k, '_> {
                 }
             }
             match inside {
-                None => result = body(self, &at),
+                None => result = self.scoped(1.0, |e| body(e, &at)),
                 Some(inside) => k.if_(inside, || result = self.scoped(1.0, |e| body(e, &at))),
             }
         });
         result
+    }
+
+    /// The axes of a shape, an item an element.
+    pub(in crate::lower) fn element_axes(&mut self, shape: &[Size]) -> Lowered<Vec<Axis<'k>>> {
+        let axis = |(i, d): (usize, &Size)| {
+            let most = self.size_max(d).max(1.0) as i64;
+            Ok(Axis { name: format!("i{i}"), extent: self.size(d)?, most })
+        };
+        shape.iter().enumerate().map(axis).collect()
+    }
+
+    /// Places along such axes as coordinates.
+    pub(in crate::lower) fn element_coords(&mut self, axes: &[Axis<'k>], ix: &[Ix<'k>]) -> Vec<Coord> {
+        axes.iter().zip(ix).map(|(a, i)| self.index(*i, Range::new(0, a.most - 1), 1)).collect()
     }
 
     /// An element of a row of `extent` from its number in steps of `w`: a sum of parts, as the splits cut the row.

@@ -3,12 +3,14 @@
 //! What is computed is the emitter's business, as on CPUs. These files decide which lane computes it: [`items`] gives
 //! every element (or vector of four) to a lane of its own, [`team`] lets lanes share a reduction, [`map`] chooses between
 //! the two; [`product`] is for matrix products,
-//! [`attention`] for scaled dot-product attention.
+//! [`attention`] for scaled dot-product attention, [`scan`] and [`sort`] for long lines.
 
 pub(in crate::lower) mod attention;
 pub(in crate::lower) mod items;
 pub(in crate::lower) mod map;
 pub(in crate::lower) mod product;
+pub(in crate::lower) mod scan;
+pub(in crate::lower) mod sort;
 mod team;
 
 use mlxc_ir::TargetProfile;
