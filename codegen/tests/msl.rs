@@ -43,10 +43,10 @@ fn names_that_mean_something_to_msl_are_changed() {
   arg half: f32
   buf thread: f32[device, 4] read
   buf float4: i8[device, 4] write
-  phase main grid(vec: device) group 4 {
-    let min = thread[vec, lane] * half
-    let scalars = i8(min) * 3 - 7
-    float4[vec, lane] = scalars
+  phase main grid(atomic_uint: device) group 4 {
+    let clamp = thread[atomic_uint, lane] * half
+    let scalars = i8(clamp) * 3 - 7
+    float4[atomic_uint, lane] = scalars
   }
 }";
     let kernel = parse(kernel, "taken").unwrap().remove(0);

@@ -234,7 +234,8 @@ fn integer(op: BinaryOp, x: Text, y: Text, constant: bool, ty: Type) -> Text {
         }
         BinaryOp::Shl if dtype.is_signed_int() => {
             let unsigned = type_name(through);
-            let by = amount(y, constant, through);
+            let by = if ty.lanes() == 1 { y } else { Text::primary(format!("{unsigned}({})", y.text)) };
+            let by = amount(by, constant, through);
             Text::primary(format!("{name}({unsigned}({}) << {by})", x.text))
         }
         BinaryOp::Shl | BinaryOp::Shr => {
@@ -255,18 +256,22 @@ fn integer(op: BinaryOp, x: Text, y: Text, constant: bool, ty: Type) -> Text {
     }
 }
 
-/// The amount of a shift: of the type's bits, only those that count.
+/// The amount of a shift: of its bits, only those that count.
 fn amount(by: Text, constant: bool, ty: Type) -> String {
-    let name = type_name(ty);
-    match constant {
-        true => format!("{name}({})", by.text),
-        false => format!("{name}({} & {name}({}))", by.at(PRIMARY), ty.dtype().bytes() * 8 - 1),
+    if constant {
+        return by.at(PRIMARY);
     }
+    let mask = ty.dtype().bytes() * 8 - 1;
+    let mask = match ty {
+        Type::Value { dtype: DType::U32, lanes: 1 } => format!("{mask}u"),
+        _ => format!("{}({mask})", type_name(ty)),
+    };
+    format!("({} & {mask})", by.at(PRIMARY))
 }
 
 fn is_constant(kernel: &Kernel, id: ExprId) -> bool {
     match kernel.expr(id).kind {
-        ExprKind::Const(_) => true,
+        ExprKind::Const(_) | ExprKind::Table(_) => true,
         ExprKind::Splat(one) => is_constant(kernel, one),
         _ => false,
     }

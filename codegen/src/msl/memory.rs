@@ -63,7 +63,8 @@ impl Writer<'_> {
             }
             let first = Ix::name(self.bind("i", "uint", at.text()));
             let one = |l| element(&name, first.clone().plus(Ix::Const(l)));
-            let all = (0..i64::from(ty.lanes())).map(|l| format!("atomic_load_explicit({}, memory_order_relaxed)", one(l)));
+            let all =
+                (0..i64::from(ty.lanes())).map(|l| format!("atomic_load_explicit({}, memory_order_relaxed)", one(l)));
             return Text::primary(format!("{}({})", type_name(ty), all.collect::<Vec<_>>().join(", ")));
         }
         if ty.lanes() == 1 {
