@@ -46,7 +46,10 @@ impl fmt::Display for Failure {
             Failure::Compile(text) => write!(f, "clang refuses it:\n{text}"),
             Failure::Run { kernel, what } => write!(f, "{kernel}: {what}"),
             Failure::Order { kernel, buffer, byte } => {
-                write!(f, "{kernel}: the result depends on the order of threads: byte {byte} of buffer {buffer} differs")
+                write!(
+                    f,
+                    "{kernel}: the result depends on the order of threads: byte {byte} of buffer {buffer} differs"
+                )
             }
         }
     }

@@ -213,7 +213,11 @@ impl Gate {
 
 fn finish(mut clang: Command) -> Result<(), Failure> {
     let done = clang.output()?;
-    if done.status.success() { Ok(()) } else { Err(Failure::Compile(String::from_utf8_lossy(&done.stderr).into_owned())) }
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(Failure::Compile(String::from_utf8_lossy(&done.stderr).into_owned()))
+    }
 }
 
 /// A file that no other process writes.

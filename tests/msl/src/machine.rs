@@ -201,7 +201,8 @@ impl Machine {
     fn ended(&mut self) -> Failure {
         let status = self.child.wait().map(|s| s.to_string()).unwrap_or_default();
         let said = self.said.take().and_then(|s| s.join().ok()).unwrap_or_default();
-        let told: Vec<&str> = said.lines().filter(|l| l.contains("ERROR") || l.contains("error:") || l.contains(".metal:")).collect();
+        let told: Vec<&str> =
+            said.lines().filter(|l| l.contains("ERROR") || l.contains("error:") || l.contains(".metal:")).collect();
         let told = if told.is_empty() { said.trim().to_string() } else { told.join("\n") };
         Failure::Run { kernel: String::new(), what: format!("the process ended, {status}: {told}") }
     }

@@ -12,8 +12,19 @@ const MEMORY: u64 = 32 << 10;
 
 /// Words of C++ that MSL has not.
 const FOREIGN: &[&str] = &[
-    "asm", "catch", "delete", "double", "dynamic_cast", "goto", "new", "static", "thread_local", "throw", "try",
-    "typeid", "virtual",
+    "asm",
+    "catch",
+    "delete",
+    "double",
+    "dynamic_cast",
+    "goto",
+    "new",
+    "static",
+    "thread_local",
+    "throw",
+    "try",
+    "typeid",
+    "virtual",
 ];
 
 /// Values a thread is given: the attribute, components, and where the fiber has it.
@@ -53,8 +64,8 @@ pub(crate) struct Source<'t> {
     text: &'t str,
     pub(crate) entry: String,
     arguments: Vec<Argument>,
-    /// Where declarations of threadgroup arrays begin.
-    arrays: Vec<usize>,
+    /// Where declarations of threadgroup arrays begin and end.
+    arrays: Vec<(usize, usize)>,
 }
 
 fn tokens(text: &str) -> Vec<Token<'_>> {
@@ -122,19 +133,23 @@ impl<'t> Source<'t> {
     pub(crate) fn translated(&self, name: &str, symbol: &str, flat: bool) -> String {
         let mut body = String::with_capacity(self.text.len() + 256);
         let mut from = 0;
-        for start in &self.arrays {
+        for (start, end) in &self.arrays {
             body.push_str(&self.text[from..*start]);
             // One threadgroup runs at a time. Sections are filled before each.
             body.push_str("static ");
             if !flat {
                 let _ = write!(body, "__attribute__((section(\"{symbol}_data\"))) ");
             }
-            from = *start;
+            body.push_str(&self.text[*start..*end]);
+            // What has no other initialiser asks for a constructor.
+            body.push_str(" = {}");
+            from = *end;
         }
         body.push_str(&self.text[from..]);
         let body: Vec<&str> = body.lines().map(|l| if l.starts_with("#include") { "" } else { l }).collect();
         let arguments: Vec<String> = self.arguments.iter().map(Argument::given).collect();
-        let mut out = format!("namespace {symbol}_module {{\n#line 1 \"{name}\"\n{}\n#line 1 \"glue\"\n", body.join("\n"));
+        let mut out =
+            format!("namespace {symbol}_module {{\n#line 1 \"{name}\"\n{}\n#line 1 \"glue\"\n", body.join("\n"));
         let _ = writeln!(
             out,
             "extern \"C\" void {symbol}(void* const* b) {{ (void)b; {}({}); }}",
@@ -161,7 +176,9 @@ impl Argument {
                 None => format!("({})(unsigned long)b[{n}]", self.declared),
             },
             Given::Value(1, field) => format!("gate_lane->{field}"),
-            Given::Value(_, field) => format!("uint3(gate_lane->{field}[0], gate_lane->{field}[1], gate_lane->{field}[2])"),
+            Given::Value(_, field) => {
+                format!("uint3(gate_lane->{field}[0], gate_lane->{field}[1], gate_lane->{field}[2])")
+            }
         }
     }
 }
@@ -291,7 +308,8 @@ impl Reader<'_> {
             }
             let space = words.iter().any(|w| matches!(*w, "device" | "constant"));
             if !space || !declared.ends_with(['*', '&']) {
-                return self.rule(from, format!("`{name}` is no pointer or reference to `device` or `constant` memory"));
+                return self
+                    .rule(from, format!("`{name}` is no pointer or reference to `device` or `constant` memory"));
             }
             return Ok(Argument { declared, is: Given::Buffer(n) });
         }
@@ -306,7 +324,7 @@ impl Reader<'_> {
     }
 
     /// Declarations of threadgroup arrays, and that they fit.
-    fn arrays(&self) -> Result<Vec<usize>, Failure> {
+    fn arrays(&self) -> Result<Vec<(usize, usize)>, Failure> {
         let (mut out, mut bytes) = (Vec::new(), 0u64);
         for i in 1..self.all.len() {
             if self.text(i) != "threadgroup" || !matches!(self.text(i - 1), "{" | "}" | ";" | ")") {
@@ -331,7 +349,10 @@ impl Reader<'_> {
             if bytes > MEMORY {
                 return self.rule(i, format!("{bytes} bytes of threadgroup memory, more than {MEMORY}"));
             }
-            out.push(self.all[i].start);
+            if self.text(at) != ";" {
+                return self.rule(i, "a threadgroup array with an initialiser");
+            }
+            out.push((self.all[i].start, self.all[at].start));
         }
         Ok(out)
     }

@@ -21,7 +21,11 @@ enum By {
 
 /// File, what finds it, part of the message.
 const BROKEN: &[(&str, By, &str)] = &[
-    ("address_space_lost", By::Compile, "cannot initialize a variable of type 'const float *' with an lvalue of type 'device float"),
+    (
+        "address_space_lost",
+        By::Compile,
+        "cannot initialize a variable of type 'const float *' with an lvalue of type 'device float",
+    ),
     ("address_space_of_threadgroup", By::Compile, "cannot initialize a variable of type 'device float *'"),
     ("atomic_of_plain_memory", By::Compile, "no matching function for call to 'atomic_fetch_add_explicit'"),
     ("barrier_diverges", By::Run, "line 8: a divergent threadgroup_barrier: 16 of 64 threads wait"),
