@@ -9,15 +9,16 @@ use crate::legalise::compute::{Compute, V};
 use crate::legalise::rewrite::{Rule, Site, rewrite};
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
-    rewrite(kernel, &mut Defined { finite: profile.slack.assumes_finite })
+    rewrite(kernel, &mut Defined { profile, finite: profile.slack.assumes_finite })
 }
 
-struct Defined {
+struct Defined<'p> {
+    profile: &'p TargetProfile,
     /// Comparisons may assume that there is no NaN.
     finite: bool,
 }
 
-impl Rule for Defined {
+impl Rule for Defined<'_> {
     fn expression(&mut self, at: &mut Site<'_>, id: ExprId) -> Result<ExprId, Diagnostic> {
         let ty = at.kernel.expr(id).ty;
         Ok(match at.kernel.expr(id).kind {
@@ -59,7 +60,10 @@ impl Rule for Defined {
                 m.expr(integer)
             }
             ExprKind::Binary(op @ (BinaryOp::Div | BinaryOp::Rem), a, b)
-                if matches!(ty.dtype(), DType::I32 | DType::I64) && !is_positive(at.kernel, b) =>
+                if ty.dtype().is_signed_int()
+                    // What lies in words is divided as an i32, where it cannot overflow.
+                    && self.profile.arithmetic.contains(&ty.dtype())
+                    && !is_positive(at.kernel, b) =>
             {
                 let dtype = ty.dtype();
                 let [zero, one, minus] = [0, 1, -1].map(|v| integer(dtype, v));
