@@ -36,6 +36,23 @@ impl Rule for Defined<'_> {
                     }
                 }
             }
+            // Which of them are unordered is left open where there may be no NaN.
+            ExprKind::Compare(Comparison::Ne, a, b) if self.finite && at.kernel.expr(a).ty.dtype().is_float() => {
+                let mut m = Compute::new(at, ty.lanes());
+                let (a, b) = (m.take(a), m.take(b));
+                let equal = m.eq(a, b);
+                let differ = m.not(equal);
+                m.expr(differ)
+            }
+            // To a wider integer by the source's sign first: shader compilers disagree about doing both at once.
+            ExprKind::Cast(a) if widens(at.kernel.expr(a).ty.dtype(), ty.dtype()) => {
+                let same_sign = if ty.dtype() == DType::I64 { DType::U64 } else { DType::I64 };
+                let mut m = Compute::new(at, ty.lanes());
+                let a = m.take(a);
+                let wide = m.cast(a, same_sign);
+                let bits = m.bits(wide, ty.dtype());
+                m.expr(bits)
+            }
             ExprKind::Cast(a) if at.kernel.expr(a).ty.dtype() == DType::F32 && ty.dtype().is_int() => {
                 let mut m = Compute::new(at, ty.lanes());
                 let a = m.take(a);
@@ -64,6 +81,11 @@ impl Rule for Defined<'_> {
             _ => id,
         })
     }
+}
+
+/// True for casts of 32-bit integers to 64 bits of the other sign.
+fn widens(from: DType, to: DType) -> bool {
+    matches!((from, to), (DType::U32, DType::I64) | (DType::I32, DType::U64))
 }
 
 /// The same local twice.
