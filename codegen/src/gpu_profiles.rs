@@ -76,6 +76,10 @@ const ASSUMED: &str = "that of an integrated GPU; devices differ by a factor of 
 const FEATURE_SET: &str = "Apple, Metal Feature Set Tables, October 2025";
 const METAL_LANGUAGE: &str = "Apple, Metal Shading Language Specification 4, section 8.3";
 
+/// What both languages leave to the compiler.
+const SLACK: Slack =
+    Slack { contracts: true, flushes: true, reassociates: true, assumes_finite: true, divide_ulp: 3, sqrt_ulp: 3 };
+
 fn sources(list: &[(&str, &str)]) -> BTreeMap<String, String> {
     list.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect()
 }
@@ -96,7 +100,7 @@ fn wgsl(name: &str, wide: &[DType]) -> TargetProfile {
         storage: words.iter().chain(wide).copied().collect(),
         arithmetic: words.iter().chain(wide).copied().collect(),
         math: BTreeMap::new(),
-        slack: Slack { contracts: true, flushes: true, assumes_finite: true, divide_ulp: 3, sqrt_ulp: 3 },
+        slack: SLACK,
         caches: Caches { l1: 32 << 10, l2: 2 << 20, l3: 0 },
         limits: Limits {
             buffers: 10,
@@ -167,7 +171,7 @@ fn apple(family: &str) -> TargetProfile {
         // Arithmetic on bfloat is slow before the M3 and rounds every step everywhere.
         arithmetic: types.into_iter().filter(|d| !matches!(d, DType::F16 | DType::BF16)).collect(),
         math: native.into_iter().map(|f| (f, 4.0)).collect(),
-        slack: Slack { contracts: true, flushes: true, assumes_finite: true, divide_ulp: 3, sqrt_ulp: 3 },
+        slack: SLACK,
         caches: Caches { l1: 8 << 10, l2: 8 << 20, l3: 8 << 20 },
         limits: Limits {
             // 31 arguments, of which the scalars take one and wgpu reserves one.

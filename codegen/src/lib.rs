@@ -9,5 +9,7 @@ mod constant;
 pub mod gpu_profiles;
 pub mod legalise;
 pub mod llvm;
+pub mod msl;
 pub mod profiles;
+mod shader;
 pub mod wgsl;

@@ -154,6 +154,7 @@ fn reference(function: MathFn, x: f64, y: f64) -> f64 {
         MathFn::Rsqrt => 1.0 / x.sqrt(),
         MathFn::Pow => x.powf(y),
         MathFn::Atan2 => x.atan2(y),
+        MathFn::Fmod => x % y,
     }
 }
 
@@ -196,6 +197,7 @@ fn sweep(stride: u32) -> Vec<f32> {
 
 fn allowed(function: MathFn) -> f64 {
     match function {
+        MathFn::Fmod => 0.0,
         MathFn::Exp | MathFn::Exp2 | MathFn::Log | MathFn::Pow => 1.0,
         MathFn::Asin | MathFn::Atan2 => 3.0,
         MathFn::Tan | MathFn::Erfinv => 4.0,
@@ -248,7 +250,7 @@ fn functions_of_two_are_within_their_ulp() {
     }
     let (x, y): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
     let mut failures = Vec::new();
-    for function in [MathFn::Pow, MathFn::Atan2] {
+    for function in [MathFn::Pow, MathFn::Atan2, MathFn::Fmod] {
         for profile in runnable() {
             let (off, x, y, got, want) = worst(function, profile, &x, &y);
             println!("{} {profile}: {off:.3} ulp at {x:e}, {y:e}: {got:e}, {want:e}", function.name());

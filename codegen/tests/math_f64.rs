@@ -68,7 +68,7 @@ fn every_function_is_within_its_ulp() {
         entry.2.push(number(24));
     }
     let mut failures = Vec::new();
-    for function in MathFn::ALL.iter().filter(|f| **f != MathFn::Rsqrt) {
+    for function in MathFn::ALL.iter().filter(|f| !matches!(f, MathFn::Rsqrt | MathFn::Fmod)) {
         let (x, y, want) = &records[function.name()];
         for profile in runnable() {
             let got = apply(*function, profile, x, y);
@@ -136,7 +136,9 @@ fn reference(function: MathFn, x: f64, y: f64) -> f64 {
         MathFn::Atanh => x.atanh(),
         MathFn::Pow => x.powf(y),
         MathFn::Atan2 => x.atan2(y),
-        MathFn::Sin | MathFn::Cos | MathFn::Tan | MathFn::Erf | MathFn::Erfinv | MathFn::Rsqrt => f64::NAN,
+        MathFn::Sin | MathFn::Cos | MathFn::Tan | MathFn::Erf | MathFn::Erfinv | MathFn::Rsqrt | MathFn::Fmod => {
+            f64::NAN
+        }
     }
 }
 

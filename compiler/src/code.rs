@@ -4,7 +4,7 @@ use mlxc_codegen::blob::CodeBlob;
 use mlxc_codegen::gpu_profiles::{self, ShaderLanguage};
 use mlxc_codegen::legalise::{GpuLegal, Legal, legalise, legalise_gpu};
 use mlxc_codegen::llvm::{self, CpuCode};
-use mlxc_codegen::{profiles, wgsl};
+use mlxc_codegen::{msl, profiles, wgsl};
 use mlxc_ir::kernel::Kernel;
 use mlxc_ir::profile::TargetKind as ProfileKind;
 use mlxc_ir::{Diagnostic, TargetProfile};
@@ -112,7 +112,7 @@ pub fn modules(legal: &[GpuLegal], language: ShaderLanguage, header: wgsl::Heade
         let kernel = l.kernel().name.to_string();
         let written: Vec<(String, String)> = match language {
             ShaderLanguage::Wgsl => wgsl::write(l, header).into_iter().map(|m| (m.entry, m.text)).collect(),
-            ShaderLanguage::Msl => Vec::new(),
+            ShaderLanguage::Msl => msl::write(l).into_iter().map(|m| (m.entry, m.text)).collect(),
         };
         out.extend(written.into_iter().map(|(entry, text)| ShaderModule { kernel: kernel.clone(), entry, text }));
     }

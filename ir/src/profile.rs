@@ -178,6 +178,8 @@ pub struct Slack {
     pub contracts: bool,
     /// Subnormals may be flushed to zero.
     pub flushes: bool,
+    /// Sums and products may be reassociated: constants that only round are folded away.
+    pub reassociates: bool,
     /// NaN and infinity may be assumed away.
     pub assumes_finite: bool,
     /// ulp of `/`; 0 when correctly rounded.

@@ -275,7 +275,7 @@ impl Suite {
             let dtype = self.b.function().ty(v).dtype;
             matches!(dtype, DType::F64 | DType::I64 | DType::U64) && !options.profile.storage.contains(&dtype)
         });
-        for suite in refused {
+        if let Some(suite) = refused {
             let e = suite.compile(&options, 1).err().unwrap_or_else(|| panic!("`{}` compiled", suite.labels[0].0));
             assert_eq!(e.0[0].id, 545, "{}: {e}", suite.labels[0].0);
         }
@@ -336,14 +336,16 @@ impl Suite {
         let mut exe = self
             .compile(options, threads)
             .unwrap_or_else(|e| panic!("suite `{name}`: {e}\n{}", mlxc_ir::graph::text::print(&self.module())));
+        // Shading languages round quotients and roots less well, and long sums of GPUs have no wider accumulators.
+        let slack = if options.profile.kind == TargetKind::Gpu { 2.0 } else { 1.0 };
         let mut wrong = Vec::new();
         for (i, symbols) in values.iter().enumerate() {
-            self.step(&mut exe, symbols, 7 + i as u64, &mut wrong);
+            self.step(&mut exe, slack, symbols, 7 + i as u64, &mut wrong);
         }
         assert!(wrong.is_empty(), "suite `{name}` for {}:\n{}", options.profile.name, wrong.join("\n"));
     }
 
-    fn step(&self, exe: &mut Executable, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {
+    fn step(&self, exe: &mut Executable, slack: f64, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {
         let module = self.module();
         let f = &module.functions[0];
         let mut args = self.arguments(symbols, seed);
@@ -380,8 +382,8 @@ impl Suite {
             let got = tensor(t);
             let (want, own) = (&reference.results[i], &stated.results[i]);
             let worst = match bound {
-                Bound::Tensor(ulp) => compare::excess(&got, want, own, *ulp),
-                Bound::Each(ulp) => compare::excess_each(&got, want, own, *ulp),
+                Bound::Tensor(ulp) => compare::excess(&got, want, own, ulp * slack),
+                Bound::Each(ulp) => compare::excess_each(&got, want, own, ulp * slack),
             };
             if worst > 1.0 || worst.is_nan() {
                 wrong.push(report(label, symbols, worst, &got, want, own));
@@ -391,7 +393,7 @@ impl Suite {
             let name = &f.params[*param as usize].name;
             let got = tensor(&exe.session().state(name).unwrap_or_else(|e| panic!("{e}")));
             let own = &stated.updates[k].1;
-            let worst = compare::excess(&got, want, own, 8.0);
+            let worst = compare::excess(&got, want, own, 8.0 * slack);
             if worst > 1.0 {
                 wrong.push(report(&format!("state {name}"), symbols, worst, &got, want, own));
             }

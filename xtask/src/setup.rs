@@ -1,7 +1,8 @@
 //! Installs what a build needs and the machine lacks.
 //!
 //! rustup brings the pinned toolchain with its own LLVM, which is all that code generation links. What is left is a
-//! linker for Rust itself, and a GPU, if only an emulated one: tests of shaders fail without.
+//! linker for Rust itself, a GPU, if only an emulated one, and the clang that Metal's shaders are compiled with where
+//! there is no Mac: tests of shaders fail without.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,10 +17,25 @@ struct Needed {
 const NEEDED: &[Needed] = &[
     Needed { what: "`cc`", there: has_cc, packages: &["gcc"] },
     Needed { what: "a Vulkan driver", there: has_vulkan, packages: &["mesa-vulkan-drivers", "libvulkan1"] },
+    Needed { what: "clang 19", there: has_clang, packages: &["clang-19", "lld-19", "libclang-rt-19-dev"] },
 ];
 
 fn has_cc() -> bool {
     starts("cc", &["--version"])
+}
+
+/// clang, its linker and the sanitizers' libraries, as the gate for Metal's shaders calls them.
+fn has_clang() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let tools = ["clang-19", "clang++-19", "ld.lld-19"].iter().all(|tool| starts(tool, &["--version"]));
+    let name = format!("libclang_rt.asan-{}.a", std::env::consts::ARCH);
+    let library = Command::new("clang-19").args(["--rtlib=compiler-rt", &format!("--print-file-name={name}")]).output();
+    let nested = Path::new("/usr/lib/llvm-19/lib/clang/19/lib/linux").join(name);
+    tools
+        && (nested.exists()
+            || library.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_absolute()))
 }
 
 /// A loader of drivers, and a driver that is listed for it. Elsewhere the system brings its own.

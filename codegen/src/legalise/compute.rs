@@ -25,6 +25,8 @@ pub(super) struct Compute<'s, 'k> {
     lanes: u8,
     /// The target computes in f64.
     pub(super) f64: bool,
+    /// The target's compiler may reassociate floats.
+    pub(super) folds: bool,
 }
 
 macro_rules! binary {
@@ -55,7 +57,7 @@ macro_rules! compare {
 
 impl<'s, 'k> Compute<'s, 'k> {
     pub(super) fn new(site: &'s mut Site<'k>, lanes: u8) -> Self {
-        Compute { site, lanes, f64: true }
+        Compute { site, lanes, f64: true, folds: false }
     }
 
     /// Binds an expression of the kernel.
@@ -112,7 +114,7 @@ impl<'s, 'k> Compute<'s, 'k> {
     }
 
     binary! { add Add, sub Sub, mul Mul, div Div, rem Rem, and And, or Or, xor Xor, shl Shl, shr Shr, min Min, max Max }
-    unary! { neg Neg, not Not, abs Abs, sqrt Sqrt, floor Floor }
+    unary! { neg Neg, not Not, abs Abs, sqrt Sqrt, floor Floor, rint Rint, trunc Trunc }
     compare! { eq Eq, ne Ne, lt Lt, le Le, gt Gt, ge Ge }
 
     /// a·b + c, as accurate as the target likes.
@@ -181,6 +183,18 @@ impl<'s, 'k> Compute<'s, 'k> {
         }
         let bound = self.site.kernel.push_expr(ExprKind::Const(u64::from(bound.to_bits())), Type::scalar(dtype));
         self.site.kernel.push_expr(ExprKind::Compare(Comparison::Gt, value, bound), Type::scalar(DType::Bool))
+    }
+
+    /// Computes so many times.
+    pub(super) fn repeat(&mut self, times: i64, body: impl FnOnce(&mut Self)) {
+        let outside = std::mem::take(&mut self.site.before);
+        body(self);
+        let body = std::mem::replace(&mut self.site.before, outside);
+        let name = self.site.index_name();
+        let kernel = &mut *self.site.kernel;
+        let var = kernel.push_var(name);
+        let (lo, hi) = (kernel.index.constant(0), kernel.index.constant(times));
+        self.site.before.push(Stmt::For { var, lo, hi, step: 1, unroll: false, body });
     }
 
     /// Computes inside an `if`.

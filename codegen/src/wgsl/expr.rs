@@ -5,31 +5,9 @@ use mlxc_ir::kernel::{
     BinaryOp, ExprId, ExprKind, FoldOp, LaneFn, LocalId, LocalKind, MathFn, SubgroupOp, Type, UnaryOp,
 };
 
-use super::index::{Ix, PRIMARY, PRODUCT, SUM};
+use crate::shader::{Indices, Ix, PRIMARY, PRODUCT, SUM, Text, component, swizzle};
+
 use super::{Writer, scalar_type};
-
-/// Text of a value, and how tightly it binds.
-pub(super) struct Text {
-    pub(super) text: String,
-    level: u8,
-}
-
-impl Text {
-    pub(super) fn primary(text: impl Into<String>) -> Text {
-        Text { text: text.into(), level: PRIMARY }
-    }
-
-    fn new(text: String, level: u8) -> Text {
-        Text { text, level }
-    }
-
-    /// As an operand that must bind at least so tightly.
-    pub(super) fn at(self, level: u8) -> String {
-        if self.level >= level { self.text } else { format!("({})", self.text) }
-    }
-}
-
-const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
 
 impl Writer<'_> {
     pub(super) fn ty(&mut self, ty: Type) -> String {
@@ -280,27 +258,13 @@ impl Writer<'_> {
             let v = self.expr(v).text;
             return Text::primary(format!("{}({v})", self.ty(ty)));
         }
-        let constant: Option<String> = picks
-            .iter()
-            .map(|p| match p {
-                Ix::Const(c) => COMPONENTS.get(*c as usize).copied(),
-                Ix::Text(..) => None,
-            })
-            .collect();
-        if let Some(swizzle) = constant {
+        if let Some(swizzle) = swizzle(&picks) {
             let v = self.expr(v).at(PRIMARY);
             return Text::primary(format!("{v}.{swizzle}"));
         }
         let v = self.named(v, "v");
         let all: Vec<String> = picks.into_iter().map(|p| component(&v, p)).collect();
         Text::primary(format!("{}({})", self.ty(ty), all.join(", ")))
-    }
-}
-
-fn component(vector: &str, i: Ix) -> String {
-    match i {
-        Ix::Const(c) => format!("{vector}.{}", COMPONENTS.get(c as usize).copied().unwrap_or("x")),
-        i => format!("{vector}[{}]", i.text()),
     }
 }
 

@@ -4,10 +4,9 @@ use mlxc_ir::DType;
 use mlxc_ir::kernel::{ExprId, ExprKind, FoldOp, Memory, Place, Shape, Type};
 
 use crate::legalise::Storage;
+use crate::shader::{Indices, Ix, Text};
 
 use super::Writer;
-use super::expr::Text;
-use super::index::Ix;
 
 /// A function that takes elements out of words or puts them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +72,7 @@ impl Writer<'_> {
     }
 
     /// The row-major position of an access's first element.
-    fn position(&mut self, place: &Place) -> Ix {
+    fn element_position(&mut self, place: &Place) -> Ix {
         let k = self.k;
         let mut position = Ix::Const(0);
         for (axis, i) in place.at.iter().enumerate() {
@@ -89,7 +88,7 @@ impl Writer<'_> {
 
     /// The position as a name or number.
     fn bound_position(&mut self, place: &Place) -> Ix {
-        match self.position(place) {
+        match self.element_position(place) {
             Ix::Const(c) => Ix::Const(c),
             text => Ix::name(self.bind("i", text.text())),
         }
@@ -125,7 +124,7 @@ impl Writer<'_> {
         let s = self.storage(place.memory);
         let (lanes, unit) = (Self::lanes(place), s.unit);
         if lanes == unit {
-            let at = self.position(place).over(Ix::Const(i64::from(unit)));
+            let at = self.element_position(place).over(Ix::Const(i64::from(unit)));
             return Text::primary(self.unit(&s, at));
         }
         let first = self.bound_position(place).over(Ix::Const(i64::from(unit)));
@@ -144,7 +143,7 @@ impl Writer<'_> {
         let value = self.expr(value).text;
         let (lanes, unit) = (Self::lanes(place), s.unit);
         if lanes == unit {
-            let at = self.position(place).over(Ix::Const(i64::from(unit)));
+            let at = self.element_position(place).over(Ix::Const(i64::from(unit)));
             return self.put(&s, at, &value);
         }
         let value = self.bind("v", value);
@@ -197,10 +196,10 @@ impl Writer<'_> {
         let per_unit = Ix::Const(32 / bits * i64::from(s.unit));
         let words = i64::from(lanes) * bits / 32;
         let word = if words == i64::from(s.unit) {
-            let at = self.position(place).over(per_unit);
+            let at = self.element_position(place).over(per_unit);
             self.unit(&s, at)
         } else {
-            let at = self.position(place).over(per_unit);
+            let at = self.element_position(place).over(per_unit);
             let at = match at {
                 Ix::Const(c) => Ix::Const(c),
                 text => Ix::name(self.bind("w", text.text())),
@@ -260,7 +259,7 @@ impl Writer<'_> {
         self.helpers.insert(helper);
         let packed = format!("{}({value})", helper.name());
         let words = i64::from(lanes) * bits / 32;
-        let at = self.position(place).over(Ix::Const(32 / bits * i64::from(s.unit)));
+        let at = self.element_position(place).over(Ix::Const(32 / bits * i64::from(s.unit)));
         if words == i64::from(s.unit) {
             return self.put(s, at, &packed);
         }
@@ -297,7 +296,7 @@ impl Writer<'_> {
             FoldOp::Xor => "atomicXor",
         };
         let value = self.expr(value).text;
-        let at = self.position(place).text();
+        let at = self.element_position(place).text();
         let name = self.names.memory(self.k, s.memory);
         self.line(&format!("{function}(&{name}[{at}], {value});"));
     }

@@ -7,20 +7,17 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use mlxc_ir::DType;
-use mlxc_ir::kernel::{ArgKind, Kernel, Memory, Phase, VarId};
+use mlxc_ir::kernel::{ArgKind, Builtin, ExprId, Kernel, Memory, Phase, VarId};
 
 use crate::legalise::{GpuLegal, GpuPhase, Storage};
+use crate::shader::{Indices, Ix, Names};
 
 mod expr;
-mod index;
 mod memory;
-mod names;
 mod stmt;
 mod validate;
 
-use index::Ix;
 use memory::Helper;
-use names::Names;
 pub use validate::{spirv, validate};
 
 /// Which dialect the module's directives are in: naga refuses `enable subgroups;`, browsers demand it.
@@ -95,6 +92,26 @@ const BUILTINS: [(&str, &str, &str); 6] = [
 ];
 const SCALARS: &str = "scalars";
 
+/// Called by the writer, and newer than the list of built-in functions.
+const CALLED: &[&str] = &[
+    "workgroupBarrier",
+    "storageBarrier",
+    "workgroupUniformLoad",
+    "subgroupAdd",
+    "subgroupMin",
+    "subgroupMax",
+    "subgroupAnd",
+    "subgroupOr",
+    "subgroupXor",
+    "subgroupAny",
+    "subgroupAll",
+    "subgroupBroadcast",
+    "subgroupShuffleXor",
+    "i64",
+    "u64",
+    "Scalars",
+];
+
 impl<'l> Writer<'l> {
     fn new(legal: &'l GpuLegal, ir: &'l Phase, phase: &'l GpuPhase) -> Self {
         Writer {
@@ -102,7 +119,7 @@ impl<'l> Writer<'l> {
             k: legal.kernel(),
             ir,
             phase,
-            names: Names::new(&phase.entry),
+            names: Names::new(reserved(&phase.entry), SCALARS),
             out: String::new(),
             indent: 1,
             builtins: BTreeSet::new(),
@@ -285,6 +302,49 @@ impl<'l> Writer<'l> {
         for helper in std::mem::take(&mut self.helpers) {
             let _ = writeln!(self.out, "{}\n", helper.text());
         }
+    }
+}
+
+/// Names that mean something to WGSL or to the writer.
+fn reserved(entry: &str) -> impl Iterator<Item = &str> {
+    let words = naga::keywords::wgsl::RESERVED.iter().chain(naga::keywords::wgsl::BUILTIN_IDENTIFIERS);
+    let own = BUILTINS.iter().map(|(name, ..)| *name).chain([entry]);
+    words.chain(CALLED).copied().chain(Helper::ALL.iter().map(|h| h.name())).chain(own)
+}
+
+impl Indices for Writer<'_> {
+    fn kernel(&self) -> &Kernel {
+        self.k
+    }
+
+    fn variable(&mut self, var: VarId) -> String {
+        let name = self.names.var(var, self.k.var_name(var));
+        self.scalars |= name.starts_with(SCALARS);
+        name
+    }
+
+    fn position(&mut self, builtin: Builtin) -> String {
+        let name = self.builtin(match builtin {
+            Builtin::Lane => LANE,
+            Builtin::SubgroupId => SUBGROUP_ID,
+            Builtin::SubgroupLane => SUBGROUP_LANE,
+            Builtin::SubgroupWidth => SUBGROUP_WIDTH,
+        });
+        name.to_string()
+    }
+
+    fn clamped(&mut self, value: ExprId, lo: Ix, last: Ix) -> Ix {
+        let dtype = self.k.expr(value).ty.dtype();
+        let value = self.expr(value).text;
+        let bound = |ix: Ix| match (dtype, ix) {
+            (DType::U32, ix) => ix.text(),
+            (DType::I32, Ix::Const(c)) => format!("{c}i"),
+            (DType::I32, ix) => format!("i32({})", ix.text()),
+            (DType::U64, ix) => format!("u64({})", ix.text()),
+            (_, ix) => format!("i64({})", ix.text()),
+        };
+        let clamped = format!("max(min({value}, {}), {})", bound(last), bound(lo));
+        Ix::name(if dtype == DType::U32 { clamped } else { format!("u32({clamped})") })
     }
 }
 

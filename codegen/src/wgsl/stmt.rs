@@ -2,8 +2,9 @@
 
 use mlxc_ir::kernel::{BarrierScope, Block, ExprId, LocalId, LocalKind, Stmt};
 
+use crate::shader::{Indices, Ix, bare};
+
 use super::Writer;
-use super::index::Ix;
 
 impl Writer<'_> {
     pub(super) fn block(&mut self, block: &Block) {
@@ -92,17 +93,4 @@ impl Writer<'_> {
             self.line("}");
         }
     }
-}
-
-/// The text without parentheses around all of it.
-fn bare(text: &str) -> &str {
-    let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) else { return text };
-    let mut depth = 0i32;
-    for b in inner.bytes() {
-        depth += i32::from(b == b'(') - i32::from(b == b')');
-        if depth < 0 {
-            return text;
-        }
-    }
-    inner
 }

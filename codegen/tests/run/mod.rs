@@ -149,7 +149,7 @@ pub fn evaluate(kernel: &Kernel, id: IndexId, vars: &BTreeMap<VarId, i64>) -> i6
 }
 
 /// Values of symbols and index arguments from the scalar words: symbols first, then arguments.
-fn launch_values(kernel: &Kernel, scalars: &[u64]) -> BTreeMap<VarId, i64> {
+pub fn launch_values(kernel: &Kernel, scalars: &[u64]) -> BTreeMap<VarId, i64> {
     let mut vars = BTreeMap::new();
     let symbols = kernel.symbols.iter().map(|s| Some(s.var));
     let args = kernel.args.iter().map(|a| match a.kind {

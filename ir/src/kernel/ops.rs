@@ -269,6 +269,9 @@ math! {
     Rsqrt "rsqrt" 1,
     /// xʸ
     Pow "pow" 2,
+    /// What is left of x after whole multiples of y, with the sign of x; exact in f32, and in f64 as far as
+    /// the quotient is. x itself for infinite y.
+    Fmod "fmod" 2,
     /// Angle of the point (second argument, first argument).
     Atan2 "atan2" 2,
 }

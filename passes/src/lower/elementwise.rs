@@ -141,7 +141,7 @@ pub fn binary<'k>(k: &'k KernelBuilder, op: BinaryOp, a: Val<'k>, b: Val<'k>) ->
         FloorDivide if d.is_float() => (a / b).floor(),
         Remainder if d.is_float() => {
             // The remainder takes the divisor's sign, as in Python.
-            let r = truncated_remainder(k, a, b);
+            let r = a.math2(MathFn::Fmod, b);
             let zero = splat_to(k.constant(0.0, d), ty);
             let wrong = r.ne(zero) & (r.lt(zero) ^ b.lt(zero));
             wrong.select(r + b, r)
@@ -188,29 +188,6 @@ pub fn binary<'k>(k: &'k KernelBuilder, op: BinaryOp, a: Val<'k>, b: Val<'k>) ->
         BitwiseXor => a ^ b,
         LeftShift | RightShift => shift(k, op, a, b),
     }
-}
-
-/// C's `fmod`, with the dividend's sign: exact, save for f64.
-///
-/// In f64, each step takes the quotient's leading 29 bits away: their product with a divisor of 24 bits is exact, and so
-/// is the difference. An f32 quotient has at most 277 bits before the point.
-fn truncated_remainder<'k>(k: &'k KernelBuilder, a: Val<'k>, b: Val<'k>) -> Val<'k> {
-    let d = a.dtype();
-    let infinite = splat_to(k.constant(f64::INFINITY, d), a.ty());
-    let whole = b.abs().eq(infinite) & a.abs().lt(infinite);
-    if d == DType::F64 {
-        return whole.select(a, a - (a / b).trunc() * b);
-    }
-    let wide = b.cast(DType::F64);
-    let rest = k.var("rest", a.cast(DType::F64));
-    let bits = wide.ty().with_dtype(DType::U64);
-    let leading = splat_to(k.int_constant(!0xFF_FFFF, DType::U64), bits);
-    k.for_("step", k.int(0), k.int(10), 1, false, |_| {
-        let quotient = (rest.get() / wide).trunc();
-        let quotient = (quotient.bits(bits) & leading).bits(wide.ty());
-        rest.set(rest.get() - quotient * wide);
-    });
-    whole.select(a, rest.get().cast(d))
 }
 
 /// Zero, and the divisor with 0 (and -1 under the smallest integer, which would overflow) replaced.

@@ -9,15 +9,16 @@ use crate::legalise::compute::{Compute, V};
 use crate::legalise::rewrite::{Rule, Site, rewrite};
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
-    rewrite(kernel, &mut Defined { finite: profile.slack.assumes_finite })
+    rewrite(kernel, &mut Defined { profile, finite: profile.slack.assumes_finite })
 }
 
-struct Defined {
+struct Defined<'p> {
+    profile: &'p TargetProfile,
     /// Comparisons may assume that there is no NaN.
     finite: bool,
 }
 
-impl Rule for Defined {
+impl Rule for Defined<'_> {
     fn expression(&mut self, at: &mut Site<'_>, id: ExprId) -> Result<ExprId, Diagnostic> {
         let ty = at.kernel.expr(id).ty;
         Ok(match at.kernel.expr(id).kind {
@@ -35,6 +36,23 @@ impl Rule for Defined {
                     }
                 }
             }
+            // Which of them are unordered is left open where there may be no NaN.
+            ExprKind::Compare(Comparison::Ne, a, b) if self.finite && at.kernel.expr(a).ty.dtype().is_float() => {
+                let mut m = Compute::new(at, ty.lanes());
+                let (a, b) = (m.take(a), m.take(b));
+                let equal = m.eq(a, b);
+                let differ = m.not(equal);
+                m.expr(differ)
+            }
+            // To a wider integer by the source's sign first: shader compilers disagree about doing both at once.
+            ExprKind::Cast(a) if widens(at.kernel.expr(a).ty.dtype(), ty.dtype()) => {
+                let same_sign = if ty.dtype() == DType::I64 { DType::U64 } else { DType::I64 };
+                let mut m = Compute::new(at, ty.lanes());
+                let a = m.take(a);
+                let wide = m.cast(a, same_sign);
+                let bits = m.bits(wide, ty.dtype());
+                m.expr(bits)
+            }
             ExprKind::Cast(a) if at.kernel.expr(a).ty.dtype() == DType::F32 && ty.dtype().is_int() => {
                 let mut m = Compute::new(at, ty.lanes());
                 let a = m.take(a);
@@ -42,7 +60,10 @@ impl Rule for Defined {
                 m.expr(integer)
             }
             ExprKind::Binary(op @ (BinaryOp::Div | BinaryOp::Rem), a, b)
-                if matches!(ty.dtype(), DType::I32 | DType::I64) && !is_positive(at.kernel, b) =>
+                if ty.dtype().is_signed_int()
+                    // What lies in words is divided as an i32, where it cannot overflow.
+                    && self.profile.arithmetic.contains(&ty.dtype())
+                    && !is_positive(at.kernel, b) =>
             {
                 let dtype = ty.dtype();
                 let [zero, one, minus] = [0, 1, -1].map(|v| integer(dtype, v));
@@ -60,6 +81,11 @@ impl Rule for Defined {
             _ => id,
         })
     }
+}
+
+/// True for casts of 32-bit integers to 64 bits of the other sign.
+fn widens(from: DType, to: DType) -> bool {
+    matches!((from, to), (DType::U32, DType::I64) | (DType::I32, DType::U64))
 }
 
 /// The same local twice.

@@ -27,13 +27,26 @@ pub(super) const EXP2: [f32; 6] =
 
 /// n, as an f32 and as an integer in the exponent field, and r.
 fn reduce(m: &mut Compute<'_, '_>, x: V) -> (V, V) {
-    let z = m.mad(x, V::F32(LOG2_E), V::F32(MAGIC));
-    let n = m.sub(z, V::F32(MAGIC));
+    let (n, field) = nearest(m, x, LOG2_E);
     let r = m.mad(n, V::F32(-LN2_HIGH), x);
     let r = m.mad(n, V::F32(-LN2_LOW), r);
-    let field = m.bits(z, DType::U32);
-    let field = m.shl(field, V::U32(23));
     (field, r)
+}
+
+/// The nearest integer to x·by, as an f32 and in the exponent field.
+fn nearest(m: &mut Compute<'_, '_>, x: V, by: f32) -> (V, V) {
+    if m.folds {
+        // A compiler that reassociates takes the constant away again before it has rounded.
+        let product = m.mul(x, V::F32(by));
+        let n = m.rint(product);
+        let field = m.cast(n, DType::I32);
+        let field = m.bits(field, DType::U32);
+        return (n, m.shl(field, V::U32(23)));
+    }
+    let z = if by == 1.0 { m.add(x, V::F32(MAGIC)) } else { m.mad(x, V::F32(by), V::F32(MAGIC)) };
+    let n = m.sub(z, V::F32(MAGIC));
+    let field = m.bits(z, DType::U32);
+    (n, m.shl(field, V::U32(23)))
 }
 
 /// `p` times a power of two, given in its exponent field.
@@ -81,13 +94,10 @@ pub(super) fn half_exp(m: &mut Compute<'_, '_>, x: V) -> V {
 pub(super) fn exp2(m: &mut Compute<'_, '_>, x: V) -> V {
     let inside = m.max(x, V::F32(-126.0));
     let inside = m.min(inside, V::F32(127.999_99));
-    let z = m.add(inside, V::F32(MAGIC));
-    let n = m.sub(z, V::F32(MAGIC));
+    let (n, field) = nearest(m, inside, 1.0);
     let r = m.sub(inside, n);
     let q = m.polynomial(r, &EXP2);
     let p = m.mad(q, r, V::F32(1.0));
-    let field = m.bits(z, DType::U32);
-    let field = m.shl(field, V::U32(23));
     let usual = scale(m, p, field);
     limits(m, x, -126.0, 127.999_99, usual)
 }

@@ -11,6 +11,7 @@
 //! | `tan` | 4 | `pow` | 1 |
 //! | `asin` | 3 | `atan2` | 3 |
 //! | `acos`, `atan` | 2 | `rsqrt` | 2 |
+//! | `fmod` | 0 | | |
 //!
 //! One more without `fma`.
 //!
@@ -32,6 +33,7 @@ mod hyperbolic;
 mod inverse;
 mod logarithm;
 mod power;
+mod remainder;
 mod single;
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
@@ -57,6 +59,7 @@ impl Rule for Elementary<'_> {
         }
         let mut m = Compute::new(at, ty.lanes());
         m.f64 = self.profile.arithmetic.contains(&DType::F64);
+        m.folds = self.profile.slack.reassociates;
         let x = m.take(operands[0]);
         if ty.dtype() == DType::F64 {
             let y = operands.get(1).map(|y| m.take(*y));
@@ -88,6 +91,10 @@ impl Rule for Elementary<'_> {
             MathFn::Pow => {
                 let y = m.take(operands[1]);
                 power::pow(&mut m, x, y)
+            }
+            MathFn::Fmod => {
+                let divisor = m.take(operands[1]);
+                remainder::fmod(&mut m, x, divisor)
             }
             MathFn::Atan2 => {
                 let adjacent = m.take(operands[1]);

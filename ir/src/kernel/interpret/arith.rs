@@ -191,6 +191,7 @@ pub(super) fn math(f: MathFn, d: DType, a: u64, b: u64) -> u64 {
         MathFn::Erfinv => special::erfinv(x),
         MathFn::Rsqrt => 1.0 / x.sqrt(),
         MathFn::Pow => x.powf(y),
+        MathFn::Fmod => x % y,
         MathFn::Atan2 => x.atan2(y),
     };
     from_f64(d, v)

@@ -12,7 +12,7 @@ use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Tar
 use crate::lower::map::{Built, store_all};
 use crate::lower::matmul::{push, spine, stored_value};
 use mlxc_ir::graph::{Function, Role, TensorType, ValueId};
-use mlxc_ir::kernel::{BarrierScope, Buf, FoldOp, Group, Ix, KernelBuilder, Reg, Subgroup, Type, Val};
+use mlxc_ir::kernel::{BarrierScope, Buf, FoldOp, Group, Ix, KernelBuilder, Subgroup, Type, Val};
 use mlxc_ir::{DType, Range, Size, TargetProfile};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -107,7 +107,7 @@ fn shape(f: &Function, e: &Emitter<'_, '_>, profile: &TargetProfile, anchor: u32
     let room = profile.limits.group_bytes.saturating_sub(RESERVED) as i64 / p.acc.bytes() as i64;
     let across = if p.d % TILE == 0 && p.dv % TILE == 0 { TILE } else { 1 };
     p.chunk = CHUNK;
-    let row = p.d + p.dv + p.chunk + 2;
+    let row = p.d + p.dv + p.chunk + 4;
     let most = (room / row).min(ROWS);
     if most < 1 {
         return Err(Refusal::new(
@@ -134,9 +134,11 @@ struct Memory<'k> {
     output: Group<'k>,
     /// What a row's earlier sums are multiplied with; at the end one over its sum.
     shrink: Group<'k>,
-    /// The largest score and the sum of each row of a lane's team.
-    most: Reg<'k>,
-    sum: Reg<'k>,
+    /// The largest score of each row before the chunk, and with it.
+    most: Group<'k>,
+    fresh: Group<'k>,
+    /// The sum of each row, which the first lane of its team keeps.
+    sum: Group<'k>,
 }
 
 /// Partial results of the splits of a row.
@@ -223,14 +225,14 @@ fn attend<'k>(
     let grid: Vec<(&str, Ix<'k>)> = ["b", "h", "part", "q", "split"].into_iter().zip(sizes).collect();
     let mut result = Ok(());
     k.phase("attend", &grid, LANES as u32, Subgroup::None, |ix| {
-        let per_team = [(p.rows / s.teams) as u32];
         let m = Memory {
             query: k.group("query", p.acc, &[p.rows, p.d]),
             scores: k.group("scores", p.acc, &[p.rows, p.chunk]),
             output: k.group("output", p.acc, &[p.rows, p.dv]),
             shrink: k.group("shrink", p.acc, &[p.rows]),
-            most: k.reg("most", p.acc, &per_team, Some(k.constant(f64::from(f32::MIN), p.acc))),
-            sum: k.reg("sum", p.acc, &per_team, Some(k.constant(0.0, p.acc))),
+            most: k.group("most", p.acc, &[p.rows]),
+            fresh: k.group("fresh", p.acc, &[p.rows]),
+            sum: k.group("sum", p.acc, &[p.rows]),
         };
         let axes: Vec<Coord> =
             ix.iter().zip(&most).map(|(i, n)| e.index(*i, Range::new(0, (n - 1).max(0)), 1)).collect();
@@ -324,6 +326,10 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, s: &Shape, m: &Memory<'k>, at: &At<
         m.output.at([item.div(p.dv), item.rem(p.dv)]).store(k.constant(0.0, p.acc));
         Ok(())
     })?;
+    k.if_(k.lane().lt(k.int(p.rows)), || {
+        m.most.at([k.lane()]).store(k.constant(f64::from(f32::MIN), p.acc));
+        m.sum.at([k.lane()]).store(k.constant(0.0, p.acc));
+    });
     k.barrier(BarrierScope::Group);
     Ok(())
 }
@@ -410,14 +416,14 @@ fn softmax<'k>(e: &mut Emitter<'k, '_>, s: &Shape, m: &Memory<'k>) {
     // Lanes beyond the chunk take part with nothing.
     let each = |body: &mut dyn FnMut(Ix<'k>)| {
         if lanes <= p.chunk {
-            k.for_("j", k.int(0), k.int(p.chunk), lanes, true, |j| body(j + own));
+            k.for_("j", k.int(0), k.int(p.chunk), lanes, false, |j| body(j + own));
         } else {
             k.if_(own.lt(k.int(p.chunk)), || body(own));
         }
     };
-    k.for_("turn", k.int(0), k.int(turns), 1, true, |turn| {
+    k.for_("turn", k.int(0), k.int(turns), 1, false, |turn| {
         let r = k.let_index("r", turn * s.teams + team);
-        let old = k.let_("old", m.most.get([turn]));
+        let old = k.let_("old", m.most.at([r]).load());
         let peak = k.var("peak", old);
         each(&mut |j| peak.set(m.scores.at([r, j]).load().max(peak.get())));
         let new = k.let_("new", peak.get().lanes(FoldOp::Max, lanes as u32));
@@ -429,9 +435,12 @@ fn softmax<'k>(e: &mut Emitter<'k, '_>, s: &Shape, m: &Memory<'k>) {
         });
         let all = k.let_("all", total.get().lanes(FoldOp::Add, lanes as u32));
         let shrink = k.let_("shrink_by", (old - new).exp());
-        m.sum.set([turn], m.sum.get([turn]) * shrink + all);
-        m.most.set([turn], new);
-        k.if_(own.eq(k.int(0)), || m.shrink.at([r]).store(shrink));
+        k.if_(own.eq(k.int(0)), || {
+            let sum = m.sum.at([r]).load() * shrink + all;
+            m.sum.at([r]).store(sum);
+            m.shrink.at([r]).store(shrink);
+            m.fresh.at([r]).store(new);
+        });
     });
 }
 
@@ -448,6 +457,10 @@ fn values<'k>(
     let p = &s.p;
     let w = s.across;
     let tiles = p.rows / p.tile;
+    k.if_(k.lane().lt(k.int(p.rows)), || {
+        let most = m.fresh.at([k.lane()]).load();
+        m.most.at([k.lane()]).store(most);
+    });
     let outer = std::mem::replace(&mut e.width, w as u8);
     let result = e.lane_loop("item", &Size::constant(tiles * p.dv / w), lanes(e), 1, &mut |e, item| {
         let item = e.ix(&item);
@@ -480,22 +493,13 @@ fn values<'k>(
     result
 }
 
-/// Each row's team leaves something of it.
-fn leave<'k>(e: &Emitter<'k, '_>, s: &Shape, body: &mut dyn FnMut(Ix<'k>, Ix<'k>)) {
-    let k = e.k;
-    let lanes = LANES / s.teams;
-    let (team, own) = (k.let_index("team", k.lane().div(lanes)), k.let_index("member", k.lane().rem(lanes)));
-    k.if_(own.eq(k.int(0)), || {
-        k.for_("turn", k.int(0), k.int(s.p.rows / s.teams), 1, true, |turn| body(turn, turn * s.teams + team));
-    });
-}
-
 /// Divides by the sums and stores what is fused after the attention.
 fn write_rows<'k>(e: &mut Emitter<'k, '_>, s: &Shape, m: &Memory<'k>, at: &At<'k>, finish: &Finish<'_>) -> Lowered<()> {
     let k = e.k;
     let p = &s.p;
-    leave(e, s, &mut |turn, row| {
-        m.shrink.at([row]).store(k.constant(1.0, p.acc) / m.sum.get([turn]));
+    k.if_(k.lane().lt(k.int(p.rows)), || {
+        let inverse = k.constant(1.0, p.acc) / m.sum.at([k.lane()]).load();
+        m.shrink.at([k.lane()]).store(inverse);
     });
     k.barrier(BarrierScope::Group);
     let rows = Rows { place: Rc::default(), memory: Some((m.output, Rc::default())), merged: Rc::default() };
@@ -542,9 +546,10 @@ fn write_partial<'k>(
     let split = e.ix(at.split.as_ref().expect("only split attention leaves partial sums"));
     // One query: rows are heads.
     let first = e.ix(&at.task.head.scale(p.group));
-    leave(e, s, &mut |turn, row| {
-        partial.ends.at([batch, first + row, split, k.int(0)]).store(m.most.get([turn]));
-        partial.ends.at([batch, first + row, split, k.int(1)]).store(m.sum.get([turn]));
+    k.if_(k.lane().lt(k.int(p.rows)), || {
+        let row = k.lane();
+        partial.ends.at([batch, first + row, split, k.int(0)]).store(m.most.at([row]).load());
+        partial.ends.at([batch, first + row, split, k.int(1)]).store(m.sum.at([row]).load());
     });
     let w = s.across;
     e.lane_loop("item", &Size::constant(p.rows * p.dv / w), lanes(e), 1, &mut |e, item| {

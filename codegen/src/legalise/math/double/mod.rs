@@ -46,6 +46,17 @@ pub(super) fn function(m: &mut Compute<'_, '_>, function: MathFn, x: V, y: Optio
         MathFn::Erf => error::erf(m, x),
         MathFn::Erfinv => error::erfinv(m, x),
         MathFn::Pow => power::pow(m, x, second),
+        MathFn::Fmod => {
+            let quotient = m.div(x, second);
+            let quotient = m.trunc(quotient);
+            let product = m.mul(quotient, second);
+            let rest = m.sub(x, product);
+            let (size, divisor) = (m.abs(x), m.abs(second));
+            let infinite = m.eq(divisor, V::F64(f64::INFINITY));
+            let finite = m.lt(size, V::F64(f64::INFINITY));
+            let whole = m.and(infinite, finite);
+            m.select(whole, x, rest)
+        }
         MathFn::Rsqrt => x,
     }
 }

@@ -20,7 +20,7 @@ impl<'k> Product<'_, 'k> {
         let across = self.plan.width;
         // Columns a team has of each segment.
         let each = (across + teams - 1) / teams;
-        let at_once = TILE.min(each);
+        let at_once = [TILE, 2, 1].into_iter().find(|n| *n <= each).unwrap_or(1);
         let turns = (each + at_once - 1) / at_once;
         let team = k.let_index("team", k.lane().div(TEAM));
         for (segment, first) in from.iter().enumerate() {
@@ -37,8 +37,13 @@ impl<'k> Product<'_, 'k> {
                     columns.push(k.let_index("n", n));
                 }
                 let parts = dots(e, &columns)?;
-                let sums: Vec<Val<'k>> =
-                    parts.into_iter().map(|p| k.let_("dot", p.lanes(FoldOp::Add, TEAM as u32))).collect();
+                // One exchange between lanes for all of a team's columns.
+                let own = if parts.len() == 1 { parts[0] } else { k.vector(&parts) };
+                let all = k.let_("dots", k.let_("own", own).lanes(FoldOp::Add, TEAM as u32));
+                let sums: Vec<Val<'k>> = match parts.len() {
+                    1 => vec![all],
+                    n => (0..n as i64).map(|i| all.extract(k.int(i))).collect(),
+                };
                 let one = k.lane().rem(TEAM).eq(k.int(0));
                 k.if_(one, || {
                     for (i, sum) in sums.iter().enumerate() {

@@ -1,0 +1,13 @@
+#include <metal_stdlib>
+using namespace metal;
+struct Scalars { uint n; uint k; };
+kernel void broken(constant Scalars& scalars [[buffer(0)]], device const float* x [[buffer(1)]], device float* y [[buffer(2)]], uint3 group_id [[threadgroup_position_in_grid]], uint lane [[thread_index_in_threadgroup]]) {
+  threadgroup float t[64];
+  t[lane] = x[lane];
+  if (lane < 32u) {
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  } else {
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+  y[group_id.x * 64u + lane] = t[lane];
+}

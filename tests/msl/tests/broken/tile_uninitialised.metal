@@ -1,0 +1,10 @@
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+using namespace metal;
+struct Scalars { uint n; uint k; };
+kernel void broken(constant Scalars& scalars [[buffer(0)]], device const float* x [[buffer(1)]], device float* y [[buffer(2)]], uint3 group_id [[threadgroup_position_in_grid]], uint lane [[thread_index_in_threadgroup]]) {
+  simdgroup_float8x8 a;
+  simdgroup_float8x8 b = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+  simdgroup_multiply_accumulate(b, a, b, b);
+  simdgroup_store(b, y, 8ul);
+}

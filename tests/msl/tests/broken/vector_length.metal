@@ -1,0 +1,7 @@
+#include <metal_stdlib>
+using namespace metal;
+struct Scalars { uint n; uint k; };
+kernel void broken(constant Scalars& scalars [[buffer(0)]], device const float* x [[buffer(1)]], device float* y [[buffer(2)]], uint3 group_id [[threadgroup_position_in_grid]], uint lane [[thread_index_in_threadgroup]]) {
+  float4 v = float4(x[0], x[1], x[2]);
+  y[group_id.x * 64u + lane] = v.x;
+}
