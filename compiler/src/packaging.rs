@@ -91,6 +91,23 @@ impl<'a> Packaging<'a> {
         Ok(writer.finish_bytes(&self.fingerprint()).map_err(package_error)?)
     }
 
+    /// The first compilation's plan, with the members of its weights.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plans[0]
+    }
+
+    /// Calls `write` with each member of weights and its bytes, one at a time.
+    pub(crate) fn each_weight(
+        &self,
+        weights: &dyn Weights,
+        write: &mut dyn FnMut(&str, &[u8]) -> Result<(), Diagnostic>,
+    ) -> Result<(), Errors> {
+        for (i, w, member) in &self.stored {
+            write(member, &self.compiled[*i].stored(w, weights)?)?;
+        }
+        Ok(())
+    }
+
     fn fingerprint(&self) -> String {
         let all: Vec<String> = self.compiled.iter().map(|c| c.options.fingerprint()).collect();
         all.join("+")
@@ -112,12 +129,11 @@ impl<'a> Packaging<'a> {
         for (name, bytes) in extras {
             writer.add(name, bytes).map_err(package_error)?;
         }
-        for (i, w, member) in &self.stored {
-            let bytes = self.compiled[*i].stored(w, weights)?;
-            writer.add(member, &bytes).map_err(package_error)?;
+        self.each_weight(weights, &mut |member, bytes| {
+            writer.add(member, bytes).map_err(package_error)?;
             done(bytes.len() as u64);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -158,7 +174,7 @@ impl Compiled {
     }
 
     /// A weight's bytes as stored.
-    pub(crate) fn stored(&self, w: &StoredWeight, weights: &dyn Weights) -> Result<Vec<u8>, Diagnostic> {
+    fn stored(&self, w: &StoredWeight, weights: &dyn Weights) -> Result<Vec<u8>, Diagnostic> {
         let shape: Vec<u64> = w.ty.const_shape().unwrap_or_default().iter().map(|n| *n as u64).collect();
         let plain = self.plain(&w.source, weights)?;
         Ok(w.layout.store(&plain, &shape, w.ty.dtype.bytes() as usize))

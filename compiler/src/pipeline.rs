@@ -60,13 +60,16 @@ impl Options {
         if name == "cpu" || name == "host" {
             return Options::for_host();
         }
-        let profile = profiles::by_name(name).or_else(|| gpu_profiles::by_name(name)).ok_or_else(|| {
-            let cpus = profiles::all().into_iter().map(|p| p.name);
-            let known: Vec<String> = cpus.chain(gpu_profiles::NAMES.iter().map(|n| n.to_string())).collect();
-            Diagnostic::new(901, "there is no target of that name")
-                .expected(format!("cpu, metal, {}", known.join(", ")))
-                .found(name.to_string())
-        })?;
+        // Folders for browsers hold the code of this profile.
+        let profile_name = if name == crate::web::TARGET { "webgpu" } else { name };
+        let profile =
+            profiles::by_name(profile_name).or_else(|| gpu_profiles::by_name(profile_name)).ok_or_else(|| {
+                let cpus = profiles::all().into_iter().map(|p| p.name);
+                let known: Vec<String> = cpus.chain(gpu_profiles::NAMES.iter().map(|n| n.to_string())).collect();
+                Diagnostic::new(901, "there is no target of that name")
+                    .expected(format!("cpu, metal, web, {}", known.join(", ")))
+                    .found(name.to_string())
+            })?;
         Ok(Options::for_profile(profile))
     }
 
