@@ -23,6 +23,7 @@ pub mod report;
 pub mod source;
 pub mod trace;
 pub mod verify;
+pub mod web;
 pub mod weights;
 
 pub use error::Errors;

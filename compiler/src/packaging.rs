@@ -11,6 +11,7 @@ use mlxc_package::plan::Plan;
 use mlxc_package::{Package, PackageWriter};
 use mlxc_passes::schedule::StoredWeight;
 use mlxc_passes::storage::Source;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Further members of a package: name and bytes.
@@ -90,6 +91,23 @@ impl<'a> Packaging<'a> {
         Ok(writer.finish_bytes(&self.fingerprint()).map_err(package_error)?)
     }
 
+    /// The first compilation's plan, with the members of its weights.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plans[0]
+    }
+
+    /// Calls `write` with each member of weights and its bytes, one at a time.
+    pub(crate) fn each_weight(
+        &self,
+        weights: &dyn Weights,
+        write: &mut dyn FnMut(&str, &[u8]) -> Result<(), Diagnostic>,
+    ) -> Result<(), Errors> {
+        for (i, w, member) in &self.stored {
+            write(member, &self.compiled[*i].stored(w, weights)?)?;
+        }
+        Ok(())
+    }
+
     fn fingerprint(&self) -> String {
         let all: Vec<String> = self.compiled.iter().map(|c| c.options.fingerprint()).collect();
         all.join("+")
@@ -111,12 +129,11 @@ impl<'a> Packaging<'a> {
         for (name, bytes) in extras {
             writer.add(name, bytes).map_err(package_error)?;
         }
-        for (i, w, member) in &self.stored {
-            let bytes = self.compiled[*i].stored(w, weights)?;
-            writer.add(member, &bytes).map_err(package_error)?;
+        self.each_weight(weights, &mut |member, bytes| {
+            writer.add(member, bytes).map_err(package_error)?;
             done(bytes.len() as u64);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -157,23 +174,37 @@ impl Compiled {
     }
 
     /// A weight's bytes as stored.
-    pub(crate) fn stored(&self, w: &StoredWeight, weights: &dyn Weights) -> Result<Vec<u8>, Diagnostic> {
+    fn stored(&self, w: &StoredWeight, weights: &dyn Weights) -> Result<Vec<u8>, Diagnostic> {
+        let shape: Vec<u64> = w.ty.const_shape().unwrap_or_default().iter().map(|n| *n as u64).collect();
+        let plain = self.plain(&w.source, weights)?;
+        Ok(w.layout.store(&plain, &shape, w.ty.dtype.bytes() as usize))
+    }
+
+    /// The bytes of a source, row-major.
+    fn plain<'w>(&'w self, source: &'w Source, weights: &'w dyn Weights) -> Result<Cow<'w, [u8]>, Diagnostic> {
         let original = |n: u32| {
             let weight = &self.traced.weights[n as usize];
             weights.read(&weight.name, &weight.ty)
         };
-        let shape: Vec<u64> = w.ty.const_shape().unwrap_or_default().iter().map(|n| *n as u64).collect();
-        let size = w.ty.dtype.bytes() as usize;
-        match &w.source {
-            Source::Constant(d) => Ok(w.layout.store(&d.bytes, &shape, size)),
-            Source::Original(n) => Ok(w.layout.store(&original(*n)?, &shape, size)),
+        Ok(match source {
+            Source::Constant(d) => Cow::Borrowed(&d.bytes),
+            Source::Original(n) => original(*n)?,
             Source::Joined(parts) => {
                 let mut rows = Vec::new();
                 for p in parts {
                     rows.extend_from_slice(&original(*p)?);
                 }
-                Ok(w.layout.store(&rows, &shape, size))
+                Cow::Owned(rows)
             }
-        }
+            Source::Rows { of, rows, first, count } => {
+                let whole = self.plain(of, weights)?;
+                let row = whole.len() / (*rows).max(1) as usize;
+                let range = *first as usize * row..(first + count) as usize * row;
+                match whole {
+                    Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+                    Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
+                }
+            }
+        })
     }
 }

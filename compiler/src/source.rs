@@ -83,6 +83,11 @@ impl Build {
         self.model.is_file() && self.model.extension().is_some_and(|e| e == "mlxc")
     }
 
+    /// True if the result is a folder for browsers, see [`crate::web`].
+    pub fn is_for_browsers(&self) -> bool {
+        self.targets.iter().any(|t| t == crate::web::TARGET)
+    }
+
     /// Opens a package.
     ///
     /// # Errors
@@ -173,8 +178,14 @@ impl Build {
     /// The options of the compilation, one a target.
     ///
     /// # Errors
-    /// A target that is not known, `MLXC0910` one that is named twice.
+    /// A target that is not known, `MLXC0910` one that is named twice, `MLXC0953` others beside `web`.
     pub fn options(&self) -> Result<Vec<Options>, Errors> {
+        if self.is_for_browsers() && self.targets.len() > 1 {
+            return Err(Diagnostic::new(953, "a folder for browsers holds no code for other targets")
+                .expected("the target `web` alone")
+                .found(self.targets.join(", "))
+                .into());
+        }
         let mut all: Vec<Options> = Vec::new();
         for name in &self.targets {
             let mut options = Options::for_target(name)?;

@@ -66,7 +66,8 @@ pub struct BuildArgs {
     /// Hugging Face folder, package or text graph.
     pub model: PathBuf,
     /// Targets, separated by commas: `cpu` for this machine (unless another is given), `metal`, `vulkan`, `webgpu`, or
-    /// a profile's name. A package may hold several; what shows one shows the first.
+    /// a profile's name. A package may hold several; what shows one shows the first. `web`, alone, makes `compile` write a
+    /// folder for browsers.
     #[arg(long, value_name = "TARGETS", value_delimiter = ',')]
     pub target: Vec<String>,
     /// dtype of weights and activations; the checkpoint's own unless given.
@@ -123,7 +124,7 @@ pub struct Compile {
     /// What to compile.
     #[command(flatten)]
     pub build: BuildArgs,
-    /// The package to write.
+    /// The package to write, or the folder for browsers.
     #[arg(short, long)]
     pub output: PathBuf,
     /// Leave out what dump, verify and explain read.

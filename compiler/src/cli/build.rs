@@ -19,6 +19,10 @@ pub fn compile(a: &Compile) -> Outcome {
             .found(build.model.display().to_string())
             .into());
     }
+    let browsers = build.is_for_browsers();
+    if browsers {
+        mlxc::web::check_folder(&a.output)?;
+    }
     let progress = Progress::new();
     let all = build.compile_all(&mut |s| progress.stage(s))?;
     progress.stage("opening weights");
@@ -27,10 +31,15 @@ pub fn compile(a: &Compile) -> Outcome {
     let packaging = Packaging::new(&all);
     let total = packaging.weight_bytes();
     let mut written = 0;
-    packaging.save(&a.output, &*weights, &extras, &mut |n| {
+    let mut done = |n| {
         written += n;
         progress.bytes(written, total);
-    })?;
+    };
+    if browsers {
+        mlxc::web::save(&a.output, &all[0], &*weights, &extras, mlxc::web::PIECE_BYTES, &mut done)?;
+    } else {
+        packaging.save(&a.output, &*weights, &extras, &mut done)?;
+    }
     let elapsed = progress.finish();
     if a.json {
         let targets: Vec<serde_json::Value> = all.iter().map(target_json).collect();

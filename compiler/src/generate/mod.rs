@@ -152,16 +152,21 @@ impl TextModel {
     }
 
     fn end_tokens(&self) -> Result<Vec<u32>, Errors> {
-        for name in ["text/generation_config.json", "text/config.json"] {
-            if let Ok(bytes) = self.package.member(name) {
-                let config = GenerationConfig::from_bytes(bytes).map_err(text_error)?;
-                if !config.eos.is_empty() {
-                    return Ok(config.eos);
-                }
+        end_tokens(&|name| self.package.member(name).ok())
+    }
+}
+
+/// Tokens that end a text, by the configuration among a package's members; none if they name none.
+pub(crate) fn end_tokens<'a>(member: &dyn Fn(&str) -> Option<&'a [u8]>) -> Result<Vec<u32>, Errors> {
+    for name in ["text/generation_config.json", "text/config.json"] {
+        if let Some(bytes) = member(name) {
+            let config = GenerationConfig::from_bytes(bytes).map_err(text_error)?;
+            if !config.eos.is_empty() {
+                return Ok(config.eos);
             }
         }
-        Ok(Vec::new())
     }
+    Ok(Vec::new())
 }
 
 fn step(
