@@ -65,8 +65,6 @@ const FLAGS: &[&str] = &[
     "-Wall",
     "-Wextra",
     "-Werror",
-    // What lowering makes of a predicate and its negation is true or false, and not a mistake.
-    "-Wno-tautological-negation-compare",
     "-Wimplicit-float-conversion",
     "-Wimplicit-int-conversion",
     "-Wimplicit-int-float-conversion",
