@@ -11,6 +11,7 @@ use mlxc_package::plan::Plan;
 use mlxc_package::{Package, PackageWriter};
 use mlxc_passes::schedule::StoredWeight;
 use mlxc_passes::storage::Source;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Further members of a package: name and bytes.
@@ -174,22 +175,36 @@ impl Compiled {
 
     /// A weight's bytes as stored.
     fn stored(&self, w: &StoredWeight, weights: &dyn Weights) -> Result<Vec<u8>, Diagnostic> {
+        let shape: Vec<u64> = w.ty.const_shape().unwrap_or_default().iter().map(|n| *n as u64).collect();
+        let plain = self.plain(&w.source, weights)?;
+        Ok(w.layout.store(&plain, &shape, w.ty.dtype.bytes() as usize))
+    }
+
+    /// The bytes of a source, row-major.
+    fn plain<'w>(&'w self, source: &'w Source, weights: &'w dyn Weights) -> Result<Cow<'w, [u8]>, Diagnostic> {
         let original = |n: u32| {
             let weight = &self.traced.weights[n as usize];
             weights.read(&weight.name, &weight.ty)
         };
-        let shape: Vec<u64> = w.ty.const_shape().unwrap_or_default().iter().map(|n| *n as u64).collect();
-        let size = w.ty.dtype.bytes() as usize;
-        match &w.source {
-            Source::Constant(d) => Ok(w.layout.store(&d.bytes, &shape, size)),
-            Source::Original(n) => Ok(w.layout.store(&original(*n)?, &shape, size)),
+        Ok(match source {
+            Source::Constant(d) => Cow::Borrowed(&d.bytes),
+            Source::Original(n) => original(*n)?,
             Source::Joined(parts) => {
                 let mut rows = Vec::new();
                 for p in parts {
                     rows.extend_from_slice(&original(*p)?);
                 }
-                Ok(w.layout.store(&rows, &shape, size))
+                Cow::Owned(rows)
             }
-        }
+            Source::Rows { of, rows, first, count } => {
+                let whole = self.plain(of, weights)?;
+                let row = whole.len() / (*rows).max(1) as usize;
+                let range = *first as usize * row..(first + count) as usize * row;
+                match whole {
+                    Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
+                    Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
+                }
+            }
+        })
     }
 }

@@ -7,6 +7,7 @@ use mlxc_ir::graph::{Function, Module};
 use mlxc_ir::{Diagnostic, TargetProfile};
 use mlxc_package::PackageError;
 use mlxc_passes::schedule::{Scheduled, schedule};
+use mlxc_passes::split::split_weights;
 use mlxc_passes::storage::{Layouts, Source, join_weights, layouts};
 use mlxc_passes::{canonicalise, decompose, eqsat, outline};
 use std::time::{Duration, Instant};
@@ -229,11 +230,15 @@ fn front(module: &Module, options: &Options, clock: &mut Clock<'_>) -> Result<Fr
 }
 
 fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compiled, Errors> {
-    let layouts = layouts(&front.decomposed, &options.profile)?;
+    let limit = options.profile.limits.buffer_bytes;
+    let (decomposed, sources) = split_weights(&front.decomposed, &front.sources, limit)?;
+    verified("split", &decomposed)?;
+    let layouts = layouts(&decomposed, &options.profile)?;
     let mut scheduled = clock.run("partition", || {
         let how = mlxc_passes::schedule::Options { fuse: options.fuse, exact: options.level == Level::Exact };
-        schedule(&front.decomposed, &front.sources, &layouts, &options.profile, how)
+        schedule(&decomposed, &sources, &layouts, &options.profile, how)
     })?;
+    check_buffers(&scheduled, limit)?;
     let legal = clock.run("legal", || Legalised::new(&mut scheduled, &options.profile))?;
     let writer = if legal.is_gpu() { "shaders" } else { "llvm" };
     let code = clock.run(writer, || Code::new(&legal, &options.profile, options.threads))?;
@@ -247,8 +252,8 @@ fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compi
         outlined: front.outlined.clone(),
         saturated: front.saturated.clone(),
         joined: front.joined.clone(),
-        decomposed: front.decomposed.clone(),
-        sources: front.sources.clone(),
+        decomposed,
+        sources,
         layouts,
         scheduled,
         legal,
@@ -286,6 +291,21 @@ fn each(module: &Module, mut f: impl FnMut(&Function) -> Result<Function, Diagno
 fn verified(stage: &str, module: &Module) -> Result<(), Errors> {
     mlxc_ir::graph::verify::verify(module)
         .map_err(|d| Errors(d.into_iter().map(|d| d.note(format!("found after stage `{stage}`"))).collect()))
+}
+
+/// A buffer that the target cannot bind is refused here, where its name is known, and not when the package is loaded.
+fn check_buffers(scheduled: &Scheduled, most: u64) -> Result<(), Diagnostic> {
+    for e in &scheduled.plan.entries {
+        if let Some(b) = e.buffers.iter().find(|b| b.bytes > most) {
+            return Err(Diagnostic::new(
+                411,
+                format!("`{}` in entry `{}` is larger than what the target binds", b.name, e.name),
+            )
+            .expected(format!("at most {most} bytes"))
+            .found(format!("{} bytes", b.bytes)));
+        }
+    }
+    Ok(())
 }
 
 fn check_scratch(scheduled: &Scheduled, most: u64) -> Result<(), Diagnostic> {

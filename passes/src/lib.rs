@@ -11,4 +11,5 @@ pub mod partition;
 pub mod prepare;
 pub mod rewrite;
 pub mod schedule;
+pub mod split;
 pub mod storage;

@@ -19,6 +19,17 @@ pub enum Source {
     Original(u32),
     /// Weights one after another, by their numbers: joined along the first axis, or one in another shape.
     Joined(Vec<u32>),
+    /// Rows of another, which has `rows`.
+    Rows {
+        /// What they are rows of.
+        of: Box<Source>,
+        /// How many that has.
+        rows: u64,
+        /// First of them.
+        first: u64,
+        /// How many they are.
+        count: u64,
+    },
     /// A constant of the graph.
     Constant(Arc<Dense>),
 }

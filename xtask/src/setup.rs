@@ -31,11 +31,9 @@ fn has_clang() -> bool {
     }
     let tools = ["clang-19", "clang++-19", "ld.lld-19"].iter().all(|tool| starts(tool, &["--version"]));
     let name = format!("libclang_rt.asan-{}.a", std::env::consts::ARCH);
-    let library = Command::new("clang-19").args(["--rtlib=compiler-rt", &format!("--print-file-name={name}")]).output();
-    let nested = Path::new("/usr/lib/llvm-19/lib/clang/19/lib/linux").join(name);
-    tools
-        && (nested.exists()
-            || library.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_absolute()))
+    // A path where it is found, the bare name where not.
+    let found = Command::new("clang-19").args(["--rtlib=compiler-rt", &format!("--print-file-name={name}")]).output();
+    tools && found.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_absolute())
 }
 
 /// A loader of drivers, and a driver that is listed for it. Elsewhere the system brings its own.

@@ -83,9 +83,12 @@ impl Rule for Defined<'_> {
     }
 }
 
-/// True for casts of 32-bit integers to 64 bits of the other sign.
+/// True for casts of narrower integers to 64 bits of the other sign.
 fn widens(from: DType, to: DType) -> bool {
-    matches!((from, to), (DType::U32, DType::I64) | (DType::I32, DType::U64))
+    matches!(to, DType::I64 | DType::U64)
+        && from.is_int()
+        && from.bytes() < 8
+        && from.is_signed_int() != to.is_signed_int()
 }
 
 /// The same local twice.

@@ -99,6 +99,9 @@ pub(super) fn log10(m: &mut Compute<'_, '_>, x: V) -> V {
 /// log of u = 1 + x, and what the rounding of u lost, divided by u.
 pub(super) fn log1p(m: &mut Compute<'_, '_>, x: V) -> V {
     let u = m.add(x, V::F32(1.0));
+    if m.folds {
+        return log1p_by_ranges(m, x, u);
+    }
     // Two-sum: the error of u whichever of 1 and x is larger.
     let part = m.sub(u, V::F32(1.0));
     let other = m.sub(u, part);
@@ -109,6 +112,21 @@ pub(super) fn log1p(m: &mut Compute<'_, '_>, x: V) -> V {
     let f = m.sub(mantissa, V::F32(1.0));
     let rest = tail(m, f);
     let rest = m.add(rest, lost);
+    let usual = natural(m, e, f, rest);
+    let result = limits(m, x, -1.0, usual);
+    or_itself(m, x, result)
+}
+
+/// Near 0, x itself is f; elsewhere the rounding of u = 1 + x is as little as the logarithm's own. For compilers that
+/// take what a sum lost for nothing.
+fn log1p_by_ranges(m: &mut Compute<'_, '_>, x: V, u: V) -> V {
+    let (e, mantissa) = split(m, u);
+    let f = m.sub(mantissa, V::F32(1.0));
+    let (above, below) = (m.gt(x, V::F32(-0.29)), m.lt(x, V::F32(0.41)));
+    let near = m.and(above, below);
+    let e = m.select(near, V::F32(0.0), e);
+    let f = m.select(near, x, f);
+    let rest = tail(m, f);
     let usual = natural(m, e, f, rest);
     let result = limits(m, x, -1.0, usual);
     or_itself(m, x, result)
