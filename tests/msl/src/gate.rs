@@ -79,6 +79,7 @@ const FLAGS: &[&str] = &[
     "-Wno-unknown-attributes",
     "-Wno-ignored-attributes",
     "-Wno-psabi",
+    "-Wno-tautological-compare",
 ];
 
 const FILES: [(&str, &str); 3] = [

@@ -11,7 +11,7 @@ use mlxc_codegen::legalise::{GpuLegal, legalise_gpu};
 use mlxc_codegen::{gpu_profiles, msl};
 use mlxc_ir::DType::{self, *};
 use mlxc_ir::kernel::{self, Access, ArgKind, BufferData, Kernel, Options, Scalar, Step, VarId};
-use mlxc_msl_gate::{Build, Gate, Library};
+use mlxc_msl_gate::{Build, Failure, Gate, Library};
 use run::{elements, evaluate, kernel, launch_values};
 
 fn file(name: &str, replace: &[(&str, &str)]) -> Kernel {
@@ -78,7 +78,7 @@ struct Launches<'a> {
 }
 
 impl Launches<'_> {
-    fn steps(&mut self, steps: &[Step], buffers: &mut [Vec<u8>]) {
+    fn steps(&mut self, steps: &[Step], buffers: &mut [Vec<u8>]) -> Result<(), Failure> {
         for step in steps {
             match step {
                 Step::Phase(phase) => {
@@ -99,8 +99,7 @@ impl Launches<'_> {
                     } else {
                         extents.iter().rev().zip(&mut grid).for_each(|(e, g)| *g = *e as u32);
                     }
-                    let done = self.library.run_in_every_order(&made.entry, grid, made.lanes, &self.words, buffers);
-                    done.unwrap_or_else(|e| panic!("{e}\n{}", text(self.legal)));
+                    self.library.run_in_every_order(&made.entry, grid, made.lanes, &self.words, buffers)?;
                 }
                 Step::Serial { var, lo, hi, step, body } => {
                     let k = self.legal.kernel();
@@ -110,13 +109,14 @@ impl Launches<'_> {
                         self.next = first;
                         self.vars.insert(*var, now);
                         self.words.push(now as u32);
-                        self.steps(body, buffers);
+                        self.steps(body, buffers)?;
                         self.words.pop();
                         now += step;
                     }
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -133,28 +133,36 @@ fn check(cases: Vec<Case>) {
     for build in [Build::Strict, Build::Checked] {
         let library = gate.compile(&kernels, build).unwrap_or_else(|e| panic!("{e}"));
         for (case, legal) in cases.iter().zip(&legal) {
-            let want = case.interpreted();
-            let float = |i: usize| {
-                let arg = i.checked_sub(case.kernel.symbols.len()).map(|a| &case.kernel.args[a].kind);
-                matches!(arg, Some(ArgKind::Scalar(d)) if d.is_float())
-            };
-            let word = |(i, v): (usize, &u64)| if float(i) { (*v as f32).to_bits() } else { *v as u32 };
-            let words = case.scalars.iter().enumerate().map(word).collect();
-            let vars = launch_values(&case.kernel, &case.scalars);
-            let mut buffers: Vec<Vec<u8>> = case.data.iter().map(BufferData::to_bytes).collect();
-            let mut launches = Launches { legal, library: &library, words, vars, next: 0 };
-            launches.steps(&legal.kernel().steps, &mut buffers);
-            for ((want, got), b) in want.iter().zip(&buffers).zip(&case.kernel.buffers) {
-                if b.access != Access::Scratch {
-                    let got = BufferData::from_bytes(want.dtype, got);
-                    close(&format!("{} of {}\n{}", b.name, case.kernel.name, text(legal)), &got, want, case.tolerance);
-                }
+            if let Err(what) = held(case, legal, &library) {
+                panic!("{}, {build:?}: {what}\n{}", case.kernel.name, text(legal));
             }
         }
     }
 }
 
-fn close(what: &str, got: &BufferData, want: &BufferData, tolerance: f64) {
+/// Runs a case, and holds it to the interpreter.
+fn held(case: &Case, legal: &GpuLegal, library: &Library) -> Result<(), String> {
+    let float = |i: usize| {
+        let arg = i.checked_sub(case.kernel.symbols.len()).map(|a| &case.kernel.args[a].kind);
+        matches!(arg, Some(ArgKind::Scalar(d)) if d.is_float())
+    };
+    let word = |(i, v): (usize, &u64)| if float(i) { (*v as f32).to_bits() } else { *v as u32 };
+    let words = case.scalars.iter().enumerate().map(word).collect();
+    let vars = launch_values(&case.kernel, &case.scalars);
+    let mut buffers: Vec<Vec<u8>> = case.data.iter().map(BufferData::to_bytes).collect();
+    let mut launches = Launches { legal, library, words, vars, next: 0 };
+    launches.steps(&legal.kernel().steps, &mut buffers).map_err(|e| e.to_string())?;
+    let want = case.interpreted();
+    for ((want, got), b) in want.iter().zip(&buffers).zip(&case.kernel.buffers) {
+        if b.access != Access::Scratch {
+            let got = BufferData::from_bytes(want.dtype, got);
+            close(&got, want, case.tolerance).map_err(|what| format!("`{}`, {what}", b.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn close(got: &BufferData, want: &BufferData, tolerance: f64) -> Result<(), String> {
     let half = match want.dtype {
         BF16 => 0.01,
         F16 => 0.002,
@@ -164,8 +172,11 @@ fn close(what: &str, got: &BufferData, want: &BufferData, tolerance: f64) {
     let slack = if tolerance == 0.0 { 0.0 } else { (tolerance + half) * top };
     for (i, (g, w)) in got.values().into_iter().zip(want.values()).enumerate() {
         let same = if want.dtype.is_float() { g == w || g.is_nan() && w.is_nan() } else { got.bits[i] == want.bits[i] };
-        assert!(same || (g - w).abs() <= slack, "element {i} is {g}, not {w}: {what}");
+        if !same && ((g - w).abs() > slack || g.is_nan()) {
+            return Err(format!("element {i} is {g}, not {w}"));
+        }
     }
+    Ok(())
 }
 
 #[test]
@@ -416,4 +427,40 @@ fn grids_atomics_serial_steps_and_empty_ones() {
         Case::random(elementwise("nothing", &[("x", F32)], F32, "x[i]"), &[0], 1, 0.0),
         Case::random(elementwise("clamped", &[("x", F32), ("at", I8)], F32, "x[idx(i32(at[i]), 0..N)]"), &[19], 1, 0.0),
     ]);
+}
+
+/// What stands between lanes has to: without any one barrier a kernel is refused, or its results are wrong.
+#[test]
+fn every_barrier_that_is_left_out_is_noticed() {
+    let gate = Gate::new().unwrap_or_else(|e| panic!("{e}"));
+    let small = &[("2048", "64"), ("8192", "64"), ("nb: 256", "nb: 2")];
+    let prefill = &[("4096", "64"), ("4095", "63")];
+    let cases = [
+        Case::random(file("gate_up_silu_tiles", small), &[33], 1, 2e-5),
+        Case::random(file("prefill_attention", prefill), &[40, 3], 2, 2e-4),
+        Case::random(file("decode_attention_gpu", &[]), &[70], 3, 2e-5),
+        Case::random(file("histogram_gpu", &[]), &[1100], 4, 0.0),
+    ];
+    let mut unnoticed = Vec::new();
+    for case in cases {
+        let legal = legal(&case.kernel);
+        let modules = msl::write(&legal);
+        for (m, module) in modules.iter().enumerate() {
+            for (n, line) in module.text.lines().enumerate().filter(|(_, l)| l.contains("_barrier(")) {
+                let kept: Vec<&str> =
+                    module.text.lines().enumerate().filter(|(i, _)| *i != n).map(|(_, l)| l).collect();
+                let kept = kept.join("\n");
+                let text =
+                    |(i, other): (usize, &'_ msl::Module)| if i == m { kept.clone() } else { other.text.clone() };
+                let texts: Vec<String> = modules.iter().enumerate().map(text).collect();
+                let kernels: Vec<(&str, &str)> =
+                    modules.iter().zip(&texts).map(|(m, t)| (m.entry.as_str(), t.as_str())).collect();
+                let library = gate.compile(&kernels, Build::Strict).unwrap_or_else(|e| panic!("{e}"));
+                if held(&case, &legal, &library).is_ok() {
+                    unnoticed.push(format!("{}:{}: {}", module.entry, n + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(unnoticed.is_empty(), "{}", unnoticed.join("\n"));
 }
