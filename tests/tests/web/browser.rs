@@ -49,7 +49,7 @@ pub fn run(test: &str, spec: &Value, mut routes: Routes, most: Duration) {
     let result = loop {
         match hear.recv_timeout(most.saturating_sub(start.elapsed())) {
             Ok(Said::Console(text)) => {
-                println!("{test}: {text}");
+                eprintln!("{test}: {text}");
                 console.push_str(&format!("{text}\n"));
             }
             Ok(Said::Result(text)) => break text,
