@@ -2,13 +2,16 @@
 
 use crate::compare;
 use crate::kernels::Random;
+use crate::steps::Steps;
 use mlxc::pipeline::Options;
 use mlxc::{Errors, Executable};
+use mlxc_codegen::gpu_profiles::{ShaderLanguage, language};
 use mlxc_ir::graph::interpret::{self, Mode, Tensor};
 use mlxc_ir::graph::{FunctionBuilder, Module, Op, Role, State, Symbol, SymbolKind, TensorType, ValueId, Weight};
 use mlxc_ir::profile::TargetKind;
 use mlxc_ir::{DType, Location, Range, Size};
-use mlxc_runtime::{Device, LoadOptions, TensorView};
+use mlxc_msl_gate::{Build, Gate, GateSession, Order};
+use mlxc_runtime::{Device, LoadOptions};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -221,20 +224,39 @@ impl Suite {
     /// # Errors
     /// What a stage says.
     pub fn compile(&self, options: &Options, threads: usize) -> Result<Executable, Errors> {
-        let module = self.module();
+        let device = if options.profile.kind == TargetKind::Gpu { Device::Gpu(None) } else { Device::Cpu };
+        let load = LoadOptions { threads: Some(threads), device, poison: true, ..LoadOptions::default() };
+        Executable::load(&self.module(), options, &self.weights(), &load)
+    }
+
+    fn weights(&self) -> BTreeMap<String, Vec<u8>> {
         let f = self.b.function();
         let none = vec![0; f.symbols.len()];
-        let weights: BTreeMap<String, Vec<u8>> = f
-            .params
+        f.params
             .iter()
             .zip(&self.fills)
             .enumerate()
             .filter(|(_, (p, _))| matches!(p.role, Role::Weight(_)))
             .map(|(i, (p, fill))| (p.name.to_string(), self.weight_tensor(i, p, fill, &none).to_bytes()))
-            .collect();
-        let device = if options.profile.kind == TargetKind::Gpu { Device::Gpu(None) } else { Device::Cpu };
-        let load = LoadOptions { threads: Some(threads), device, poison: true, ..LoadOptions::default() };
-        Executable::load(&module, options, &weights, &load)
+            .collect()
+    }
+
+    /// What runs the module: this machine, or the gate in both of its builds for Apple's GPUs.
+    fn load(&self, options: &Options, threads: usize) -> Vec<Box<dyn Steps>> {
+        let name = &self.b.function().name;
+        let failed = |e: &dyn std::fmt::Display| -> ! {
+            panic!("suite `{name}`: {e}\n{}", mlxc_ir::graph::text::print(&self.module()))
+        };
+        let metal = options.profile.kind == TargetKind::Gpu && language(&options.profile) == ShaderLanguage::Msl;
+        if !metal {
+            return vec![Box::new(self.compile(options, threads).unwrap_or_else(|e| failed(&e)))];
+        }
+        let compiled = mlxc::pipeline::compile(&self.module(), options).unwrap_or_else(|e| failed(&e));
+        let package = compiled.package(&self.weights(), &Vec::new()).unwrap_or_else(|e| failed(&e));
+        let gate = Gate::new().unwrap_or_else(|e| failed(&e));
+        let builds = [(Build::Strict, Order::Forward), (Build::Checked, Order::Random(3))];
+        let session = |(build, order)| GateSession::new(&gate, &package, build, order).unwrap_or_else(|e| failed(&e));
+        builds.into_iter().map(|b| Box::new(session(b)) as Box<dyn Steps>).collect()
     }
 
     fn weight_tensor(&self, i: usize, p: &mlxc_ir::graph::Param, fill: &Fill, symbols: &[i64]) -> Tensor {
@@ -265,10 +287,10 @@ impl Suite {
     }
 
     /// Compiles for a GPU target and compares as [`Suite::run`] does what the target has types for; what it has none for
-    /// is refused.
+    /// is refused. Apple's targets run under the gate for MSL.
     ///
     /// # Panics
-    /// As [`Suite::run`], and where there is no Vulkan driver.
+    /// As [`Suite::run`], and where there is no Vulkan driver, or no clang for the gate.
     pub fn run_on_gpu(&self, target: &str, values: &[&[i64]]) {
         let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
         let (kept, refused) = self.split(|v| {
@@ -333,19 +355,18 @@ impl Suite {
     /// As [`Suite::run`].
     pub fn run_with(&self, options: &Options, threads: usize, values: &[&[i64]]) {
         let name = &self.b.function().name;
-        let mut exe = self
-            .compile(options, threads)
-            .unwrap_or_else(|e| panic!("suite `{name}`: {e}\n{}", mlxc_ir::graph::text::print(&self.module())));
         // Shading languages round quotients and roots less well, and long sums of GPUs have no wider accumulators.
         let slack = if options.profile.kind == TargetKind::Gpu { 2.0 } else { 1.0 };
         let mut wrong = Vec::new();
-        for (i, symbols) in values.iter().enumerate() {
-            self.step(&mut exe, slack, symbols, 7 + i as u64, &mut wrong);
+        for mut run in self.load(options, threads) {
+            for (i, symbols) in values.iter().enumerate() {
+                self.step(run.as_mut(), slack, symbols, 7 + i as u64, &mut wrong);
+            }
         }
         assert!(wrong.is_empty(), "suite `{name}` for {}:\n{}", options.profile.name, wrong.join("\n"));
     }
 
-    fn step(&self, exe: &mut Executable, slack: f64, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {
+    fn step(&self, run: &mut dyn Steps, slack: f64, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {
         let module = self.module();
         let f = &module.functions[0];
         let mut args = self.arguments(symbols, seed);
@@ -354,44 +375,31 @@ impl Suite {
                 args[i] = self.weight_tensor(i, p, &self.fills[i], symbols);
             }
         }
-        let run = |mode| interpret::run(&module, f, &args, mode).unwrap_or_else(|e| panic!("`{}`: {e}", f.name));
-        let (reference, stated) = (run(Mode::Reference), run(Mode::Stated));
-        let held: Vec<(String, DType, Vec<u64>, Vec<u8>)> = f
-            .params
-            .iter()
-            .zip(&args)
-            .filter(|(p, _)| !matches!(p.role, Role::Weight(_)))
-            .map(|(p, t)| (p.name.to_string(), t.dtype, t.shape.iter().map(|n| *n as u64).collect(), t.to_bytes()))
-            .collect();
-        let view = |(n, d, s, b): &'_ (String, DType, Vec<u64>, Vec<u8>)| {
-            TensorView::new(*d, s, b).unwrap_or_else(|e| panic!("{n}: {e}")).to_tensor().expect("memory")
-        };
-        let mut inputs = Vec::new();
-        for h in &held {
-            let param = f.params.iter().find(|p| *p.name == *h.0).expect("held by name");
-            if matches!(param.role, Role::State(_)) {
-                exe.session().set_state(&h.0, view(h).view()).unwrap_or_else(|e| panic!("{e}"));
-            } else {
-                inputs.push((h.0.as_str(), view(h)));
+        let meant = |mode| interpret::run(&module, f, &args, mode).unwrap_or_else(|e| panic!("`{}`: {e}", f.name));
+        let (reference, stated) = (meant(Mode::Reference), meant(Mode::Stated));
+        let mut inputs: Vec<(&str, &Tensor)> = Vec::new();
+        for (p, t) in f.params.iter().zip(&args) {
+            match p.role {
+                Role::Weight(_) => {}
+                Role::State(_) => run.set_state(&p.name, t),
+                _ => inputs.push((&p.name, t)),
             }
         }
-        let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (*n, t.view())).collect();
-        let got = exe.run(&views).unwrap_or_else(|e| panic!("`{}` at {symbols:?}: {e}", f.name));
-        for (i, t) in got.iter().enumerate() {
+        let got = run.step(f, symbols, &inputs);
+        for (i, got) in got.iter().enumerate() {
             let (label, bound) = &self.labels[i];
-            let got = tensor(t);
             let (want, own) = (&reference.results[i], &stated.results[i]);
             let worst = match bound {
-                Bound::Tensor(ulp) => compare::excess(&got, want, own, ulp * slack),
-                Bound::Each(ulp) => compare::excess_each(&got, want, own, ulp * slack),
+                Bound::Tensor(ulp) => compare::excess(got, want, own, ulp * slack),
+                Bound::Each(ulp) => compare::excess_each(got, want, own, ulp * slack),
             };
             if worst > 1.0 || worst.is_nan() {
-                wrong.push(report(label, symbols, worst, &got, want, own));
+                wrong.push(report(label, symbols, worst, got, want, own));
             }
         }
         for (k, (param, want)) in reference.updates.iter().enumerate() {
             let name = &f.params[*param as usize].name;
-            let got = tensor(&exe.session().state(name).unwrap_or_else(|e| panic!("{e}")));
+            let got = run.state(name, want);
             let own = &stated.updates[k].1;
             let worst = compare::excess(&got, want, own, 8.0 * slack);
             if worst > 1.0 {
