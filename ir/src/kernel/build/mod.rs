@@ -348,19 +348,22 @@ impl KernelBuilder {
     pub fn let_<'k>(&'k self, name: &str, value: Val<'k>) -> Val<'k> {
         let ty = value.ty();
         let mut inner = self.inner();
-        // What a name is bound to needs no second one.
-        if let ExprKind::Get(local, at) = &inner.kernel.expr(value.id).kind
-            && at.is_empty()
-            && inner.kernel.local(*local).kind == LocalKind::Let
-        {
-            return value;
-        }
         let e = inner.settle(value.id);
         let name = inner.unique(name);
         let local = inner.kernel.push_local(name, ty, LocalKind::Let);
         inner.push(Stmt::Let(local, e));
         drop(inner);
         self.value(ExprKind::Get(local, SmallVec::new()), ty)
+    }
+
+    /// As [`KernelBuilder::let_`], but a value that has a name keeps it.
+    pub fn bound<'k>(&'k self, name: &str, value: Val<'k>) -> Val<'k> {
+        let named = {
+            let inner = self.inner();
+            matches!(&inner.kernel.expr(value.id).kind, ExprKind::Get(local, at)
+                if at.is_empty() && inner.kernel.local(*local).kind == LocalKind::Let)
+        };
+        if named { value } else { self.let_(name, value) }
     }
 
     /// `let name = index`, for a name in the text and for an `idx` that should be read once.

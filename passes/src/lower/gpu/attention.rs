@@ -381,7 +381,7 @@ fn scores<'k>(e: &mut Emitter<'k, '_>, s: &Shape, m: &Memory<'k>, at: &At<'k>, b
         let hi = k.int(p.d);
         e.each("d", hi, Range::new(0, p.d - s.across), s.across, false, |e, d| {
             let x = e.emit(p.k, &[at.task.batch.clone(), at.shared.clone(), key.clone(), d.plus(&e.lane(), 1)])?;
-            let x = k.let_("key_v", if x.ty().lanes() == width { x } else { x.splat(width) });
+            let x = k.bound("key_v", if x.ty().lanes() == width { x } else { x.splat(width) });
             let d = e.ix(&d);
             e.work.dot_flops += 2.0 * (s.across * p.tile) as f64 * e.trips;
             k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {
@@ -475,7 +475,7 @@ fn values<'k>(
         e.each("j", here, Range::new(0, p.chunk - 1), 1, false, |e, j| {
             let key = base.plus(&j, 1);
             let x = e.emit(p.v, &[at.task.batch.clone(), at.shared.clone(), key, column.clone()])?;
-            let x = k.let_("value", if i64::from(x.ty().lanes()) == w { x } else { x.splat(w as u8) });
+            let x = k.bound("value", if i64::from(x.ty().lanes()) == w { x } else { x.splat(w as u8) });
             let j = e.ix(&j);
             e.work.dot_flops += 2.0 * (w * p.tile) as f64 * e.trips;
             k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {

@@ -120,7 +120,7 @@ impl<'k> Sort<'k> {
         let value = e.emit(self.x, &coords)?;
         let bools = value.dtype() == DType::Bool;
         let value = if bools { elementwise::cast(k, value, DType::Bool, DType::I32) } else { value };
-        Ok((position, k.let_("value", value)))
+        Ok((position, k.bound("value", value)))
     }
 }
 

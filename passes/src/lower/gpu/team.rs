@@ -97,7 +97,7 @@ impl<'k> Emitter<'k, '_> {
         result?;
         let part = total.get();
         let part = if vectors { self.across(part, how) } else { part };
-        let part = self.k.let_("own", part);
+        let part = self.k.bound("own", part);
         Ok(self.across_team(part, how, team))
     }
 
@@ -131,7 +131,7 @@ impl<'k> Emitter<'k, '_> {
         team: Team<'k>,
     ) -> Val<'k> {
         let k = self.k;
-        let best = k.let_("own", best);
+        let best = k.bound("own", best);
         let all = k.let_("all", best.lanes(how.fold_op(), team.lanes));
         let mut mine = best.eq(all);
         if best.dtype().is_float() {

@@ -79,7 +79,7 @@ impl<'k> Codes<'k> {
             for j in 0..codes / TILE {
                 let at = c.scale(codes).offset(j * TILE).plus(&e.lane(), 1);
                 let x = e.emit(p.a, &p.place(&Coord::constant(0), &at, !p.transpose_a))?;
-                inputs.push(k.let_("x", if x.ty().lanes() == 1 { x.splat(TILE as u8) } else { x }));
+                inputs.push(k.bound("x", if x.ty().lanes() == 1 { x.splat(TILE as u8) } else { x }));
             }
             let sum = self.biases.map(|_| {
                 let all = inputs[1..].iter().fold(inputs[0], |s, x| s + *x);
@@ -102,7 +102,7 @@ impl<'k> Codes<'k> {
             }
             Ok(())
         })?;
-        Ok((0..rows.len()).map(|i| k.let_("own", acc.get([k.int(i as i64)]))).collect())
+        Ok((0..rows.len()).map(|i| k.bound("own", acc.get([k.int(i as i64)]))).collect())
     }
 
     /// The words of a run.

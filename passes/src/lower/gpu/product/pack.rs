@@ -85,7 +85,7 @@ impl<'k> Product<'_, 'k> {
                     out.get()
                 }
             };
-            let value = k.let_("packed", value);
+            let value = k.bound("packed", value);
             // Where lanes lie along the first axis of the memory, they are stored one by one.
             let major_at = i + side.offset;
             let vector = w > 1 && side.inner_last == side.major_first;

@@ -39,7 +39,7 @@ impl<'k> Product<'_, 'k> {
                 let parts = dots(e, &columns)?;
                 // One exchange between lanes for all of a team's columns.
                 let own = if parts.len() == 1 { parts[0] } else { k.vector(&parts) };
-                let all = k.let_("dots", k.let_("own", own).lanes(FoldOp::Add, TEAM as u32));
+                let all = k.let_("dots", k.bound("own", own).lanes(FoldOp::Add, TEAM as u32));
                 let sums: Vec<Val<'k>> = match parts.len() {
                     1 => vec![all],
                     n => (0..n as i64).map(|i| all.extract(k.int(i))).collect(),
@@ -83,7 +83,7 @@ impl<'k> Product<'_, 'k> {
             let c = c.plus(&e.lane(), 1);
             let zero = Coord::constant(0);
             let x = e.emit(self.a, &self.place(&zero, &c, !self.transpose_a))?;
-            let x = k.let_("x", if x.ty().lanes() == width { x } else { x.splat(width) });
+            let x = k.bound("x", if x.ty().lanes() == width { x } else { x.splat(width) });
             for (i, n) in at.iter().enumerate() {
                 let w = e.emit(self.b, &self.place(n, &c, self.transpose_b))?;
                 let i = k.int(i as i64);
@@ -93,6 +93,6 @@ impl<'k> Product<'_, 'k> {
         });
         e.width = outer;
         result?;
-        Ok((0..at.len()).map(|i| k.let_("own", acc.get([k.int(i as i64)]).hsum())).collect())
+        Ok((0..at.len()).map(|i| k.bound("own", acc.get([k.int(i as i64)]).hsum())).collect())
     }
 }
