@@ -473,6 +473,37 @@ fn convert_writes_a_folder_that_runs() {
 }
 
 #[test]
+fn compile_writes_a_folder_for_browsers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("web");
+    let fixture = fixture();
+    let compile = ["compile", s(&fixture), "-o", s(&out), "--target"];
+    let with = |target| [&compile[..], &[target]].concat();
+    assert!(fails(1, &with("web,cpu")).contains("MLXC0953"));
+    for _ in 0..2 {
+        assert!(ok(&with("web")).contains("for webgpu"));
+    }
+    let plan = std::fs::read_to_string(out.join("plan.json")).expect("a plan");
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    assert_eq!((&plan["format"], &plan["end_tokens"]), (&"mlxc-web".into(), &serde_json::json!([1])));
+    let bytes = std::fs::metadata(out.join("weights-0.bin")).expect("weights").len();
+    assert_eq!(plan["weights"]["pieces"], serde_json::json!([{"file": "weights-0.bin", "bytes": bytes}]));
+    for kernel in plan["plan"]["kernels"].as_array().expect("kernels") {
+        for phase in kernel["phases"].as_array().expect("phases") {
+            let symbol = phase["symbol"].as_str().expect("a symbol");
+            let shader = std::fs::read_to_string(out.join(format!("shaders/{symbol}.wgsl"))).expect("a shader");
+            assert!(shader.contains(&format!("fn {symbol}(")), "{shader}");
+        }
+    }
+    for file in ["mlxc.js", "mlxc.d.ts", "mlxc/session.js", "text/tokenizer.json"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    std::fs::remove_file(out.join("plan.json")).expect("a file");
+    assert!(fails(1, &with("web")).contains("MLXC0954"), "a folder of something else is kept");
+    assert!(out.join("mlxc.js").is_file());
+}
+
+#[test]
 fn shells_and_man_are_served() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

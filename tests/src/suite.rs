@@ -281,7 +281,7 @@ impl Suite {
             let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
             self.run_with(&options, 2, values);
         }
-        for target in ["vulkan", "webgpu"] {
+        for target in ["vulkan", "webgpu", "apple7"] {
             self.run_on_gpu(target, values);
         }
     }

@@ -2,20 +2,25 @@
 //!
 //! A golden shows that a kernel changed: `INSTA_UPDATE=always` accepts it after reading.
 
+use mlxc::code::{Legalised, modules};
 use mlxc::nn::{Attention, AttentionConfig, Embedding, Linear, RoPE};
 use mlxc::pipeline::{Options, compile};
 use mlxc::trace::Quantized;
 use mlxc::{Context, DType, Executable, Module, trace};
-use mlxc_ir::graph::interpret::{self, Mode};
+use mlxc_codegen::gpu_profiles::ShaderLanguage;
+use mlxc_codegen::wgsl::Header;
+use mlxc_ir::graph::interpret::{self, Mode, Outcome};
 use mlxc_ir::graph::{Param, Role};
 use mlxc_ir::kernel::print;
-use mlxc_runtime::{Tensor, TensorView};
+use mlxc_msl_gate::{Build, Gate, GateSession, Order};
+use mlxc_runtime::{Device, LoadOptions, Tensor, TensorView};
 use mlxc_tests::compare::excess;
 use mlxc_tests::kernels::arguments;
 use mlxc_tests::suite::tensor;
 use std::collections::BTreeMap;
 
-/// Snapshots the kernels for two targets and runs the model at given symbol values.
+/// Snapshots the kernels for CPUs, and the shaders for GPUs, and runs the model at given symbol values: on the CPU, on
+/// the Vulkan device, and in MSL under the gate in both of its builds.
 fn golden(name: &str, model: impl Fn(&Context), symbols: &[&[i64]]) {
     let module = trace(name, model).unwrap_or_else(|e| panic!("{e}"));
     for target in ["x86-64-v4-bf16", "x86-64-v3"] {
@@ -26,43 +31,109 @@ fn golden(name: &str, model: impl Fn(&Context), symbols: &[&[i64]]) {
         kernels.iter_mut().for_each(|k| k.origin.clear());
         insta::assert_snapshot!(format!("{name}_{target}"), kernels.iter().map(print).collect::<String>());
     }
-    symbols.iter().for_each(|s| runs(&module, s));
+    for (target, language) in [("apple7", ShaderLanguage::Msl), ("webgpu", ShaderLanguage::Wgsl)] {
+        let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
+        let c = compile(&module, &options).unwrap_or_else(|e| panic!("{e}"));
+        let Legalised::Gpu(legal) = &c.legal else { panic!("{target} is a GPU") };
+        let text: String = modules(legal, language, Header::Browser).into_iter().map(|m| m.text).collect();
+        insta::assert_snapshot!(format!("{name}_{target}"), text);
+    }
+    let gate = Gate::new().unwrap_or_else(|e| panic!("{e}"));
+    for s in symbols {
+        let case = Case::new(&module, s);
+        case.runs("cpu", Device::Cpu);
+        case.runs("vulkan", Device::Gpu(None));
+        case.runs("webgpu", Device::Gpu(None));
+        case.runs_under(&gate, Build::Strict, Order::Reverse);
+        case.runs_under(&gate, Build::Checked, Order::Random(2));
+    }
 }
 
-fn runs(module: &Module, symbols: &[i64]) {
-    let f = &module.functions[0];
-    let args = arguments(f, symbols, 3);
-    let run = |mode| interpret::run(module, f, &args, mode).unwrap_or_else(|e| panic!("{e}"));
-    let (reference, stated) = (run(Mode::Reference), run(Mode::Stated));
-    let held: Vec<(&Param, Tensor)> = f
-        .params
-        .iter()
-        .zip(&args)
-        .map(|(p, t)| {
+/// A module, its arguments, and what the interpreter makes of them.
+struct Case<'m> {
+    module: &'m Module,
+    symbols: &'m [i64],
+    held: Vec<(&'m Param, Tensor)>,
+    reference: Outcome,
+    stated: Outcome,
+}
+
+impl<'m> Case<'m> {
+    fn new(module: &'m Module, symbols: &'m [i64]) -> Self {
+        let f = &module.functions[0];
+        let args = arguments(f, symbols, 3);
+        let run = |mode| interpret::run(module, f, &args, mode).unwrap_or_else(|e| panic!("{e}"));
+        let held = f.params.iter().zip(&args).map(|(p, t)| {
             let shape: Vec<u64> = t.shape.iter().map(|n| *n as u64).collect();
             (p, Tensor::from_bytes(t.dtype, &shape, &t.to_bytes()).expect("memory"))
-        })
-        .collect();
-    let of = |kind: fn(Role) -> bool| held.iter().filter(move |(p, _)| kind(p.role));
-    let weights: BTreeMap<String, Vec<u8>> =
-        of(|r| matches!(r, Role::Weight(_))).map(|(p, t)| (p.name.to_string(), t.bytes().to_vec())).collect();
-    let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
-    let mut exe = Executable::with_weights(module, &options, &weights).unwrap_or_else(|e| panic!("{e}"));
-    for (p, t) in of(|r| matches!(r, Role::State(_))) {
-        exe.session().set_state(&p.name, t.view()).unwrap_or_else(|e| panic!("{e}"));
+        });
+        Case { module, symbols, held: held.collect(), reference: run(Mode::Reference), stated: run(Mode::Stated) }
     }
-    let inputs: Vec<(&str, TensorView<'_>)> =
-        of(|r| matches!(r, Role::Input | Role::Scalar(_))).map(|(p, t)| (&*p.name, t.view())).collect();
-    let got = exe.run(&inputs).unwrap_or_else(|e| panic!("{e}"));
-    for (i, t) in got.iter().enumerate() {
-        let worst = excess(&tensor(t), &reference.results[i], &stated.results[i], 16.0);
-        assert!(worst <= 1.0, "`{}`: result {i} is {worst} times the allowed error", f.name);
+
+    fn of(&self, kind: fn(Role) -> bool) -> impl Iterator<Item = &(&'m Param, Tensor)> {
+        self.held.iter().filter(move |(p, _)| kind(p.role))
     }
-    for (k, (p, want)) in reference.updates.iter().enumerate() {
-        let t = exe.session().state(&f.params[*p as usize].name).unwrap_or_else(|e| panic!("{e}"));
-        let worst = excess(&tensor(&t), want, &stated.updates[k].1, 16.0);
-        assert!(worst <= 1.0, "`{}`: state {k} is {worst} times the allowed error", f.name);
+
+    fn weights(&self) -> BTreeMap<String, Vec<u8>> {
+        let weights = self.of(|r| matches!(r, Role::Weight(_)));
+        weights.map(|(p, t)| (p.name.to_string(), t.bytes().to_vec())).collect()
     }
+
+    fn runs(&self, target: &str, device: Device) {
+        let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
+        let load = LoadOptions { device, ..LoadOptions::default() };
+        let exe = Executable::load(self.module, &options, &self.weights(), &load);
+        let mut exe = exe.unwrap_or_else(|e| panic!("{e}"));
+        for (p, t) in self.of(|r| matches!(r, Role::State(_))) {
+            exe.session().set_state(&p.name, t.view()).unwrap_or_else(|e| panic!("{e}"));
+        }
+        let inputs: Vec<(&str, TensorView<'_>)> =
+            self.of(|r| matches!(r, Role::Input | Role::Scalar(_))).map(|(p, t)| (&*p.name, t.view())).collect();
+        let got = exe.run(&inputs).unwrap_or_else(|e| panic!("{e}"));
+        let results = got.iter().map(tensor).collect();
+        let f = &self.module.functions[0];
+        let state =
+            |p: &u32| tensor(&exe.session().state(&f.params[*p as usize].name).unwrap_or_else(|e| panic!("{e}")));
+        let states = self.reference.updates.iter().map(|(p, _)| p).map(state).collect();
+        self.compare(target, results, states);
+    }
+
+    fn runs_under(&self, gate: &Gate, build: Build, order: Order) {
+        let options = Options::for_target("apple7").unwrap_or_else(|e| panic!("{e}"));
+        let compiled = compile(self.module, &options).unwrap_or_else(|e| panic!("{e}"));
+        let package = compiled.package(&self.weights(), &Vec::new()).unwrap_or_else(|e| panic!("{e}"));
+        let mut s = GateSession::new(gate, &package, build, order).unwrap_or_else(|e| panic!("{e}"));
+        for (p, t) in self.of(|r| matches!(r, Role::State(_))) {
+            s.set_state(&p.name, t.bytes()).unwrap_or_else(|e| panic!("{e}"));
+        }
+        let inputs: Vec<(&str, &[u8])> =
+            self.of(|r| matches!(r, Role::Input | Role::Scalar(_))).map(|(p, t)| (&*p.name, t.bytes())).collect();
+        let f = &self.module.functions[0];
+        let got = s.run(&f.name, self.symbols, &inputs).unwrap_or_else(|e| panic!("{e}"));
+        let results = got.iter().zip(&self.reference.results).map(|((_, bytes), like)| of_bytes(bytes, like)).collect();
+        let mut states = Vec::new();
+        for (p, like) in &self.reference.updates {
+            let bytes = s.state(&f.params[*p as usize].name).unwrap_or_else(|e| panic!("{e}"));
+            states.push(of_bytes(&bytes, like));
+        }
+        self.compare("the gate", results, states);
+    }
+
+    fn compare(&self, on: &str, results: Vec<interpret::Tensor>, states: Vec<interpret::Tensor>) {
+        let name = &self.module.functions[0].name;
+        for (i, t) in results.iter().enumerate() {
+            let worst = excess(t, &self.reference.results[i], &self.stated.results[i], 16.0);
+            assert!(worst <= 1.0, "`{name}` on {on}: result {i} is {worst} times the allowed error");
+        }
+        for (i, t) in states.iter().enumerate() {
+            let worst = excess(t, &self.reference.updates[i].1, &self.stated.updates[i].1, 16.0);
+            assert!(worst <= 1.0, "`{name}` on {on}: state {i} is {worst} times the allowed error");
+        }
+    }
+}
+
+fn of_bytes(bytes: &[u8], like: &interpret::Tensor) -> interpret::Tensor {
+    interpret::Tensor::from_bytes(like.dtype, &like.shape, bytes).expect("an output holds its elements")
 }
 
 #[test]
@@ -169,4 +240,52 @@ fn attention_of_one_query() {
 #[test]
 fn attention_of_many_queries() {
     golden("attention_prefill", |cx| attention(cx, true), &[&[1, 0], &[9, 20], &[16, 32]]);
+}
+
+/// The keys of one query over a long cache are split over groups of a GPU.
+#[test]
+fn attention_over_a_long_cache() {
+    let model = |cx: &Context| {
+        let config = AttentionConfig::new(32, 2, 1, 16, RoPE::new(16, 10000.0), 600);
+        let position = cx.scalar("position", 0..=599);
+        let x = cx.input("x", DType::F32, (1, 32));
+        let y = Attention::new(cx, "attention", &config, DType::F32).forward(cx, &x, &position);
+        cx.output("out", &y.named("projected"));
+    };
+    golden("attention_split", model, &[&[0], &[255], &[256], &[599]]);
+}
+
+#[test]
+fn reductions_scans_and_sorts() {
+    let model = |cx: &Context| {
+        let s = cx.dim("S", 1..=16);
+        let x = cx.input("x", DType::F32, (&s, 300));
+        cx.output("largest", &x.argmax(-1, false).named("largest"));
+        cx.output("running", &x.cumsum(-1, false, true).named("running"));
+        cx.output("order", &x.argsort(-1).named("order"));
+    };
+    golden("lines", model, &[&[1], &[5]]);
+}
+
+#[test]
+fn products_of_computed_factors() {
+    let model = |cx: &Context| {
+        let s = cx.dim("S", 16..=64);
+        let (x, y) = (cx.input("x", DType::F32, (&s, 48)), cx.input("y", DType::F32, (48, 40)));
+        cx.output("out", &(x.exp().matmul(&y)).named("product"));
+    };
+    golden("computed", model, &[&[16], &[37]]);
+}
+
+#[test]
+fn scatters_and_random_bits() {
+    let model = |cx: &Context| {
+        let x = cx.input("x", DType::F32, (40, 24));
+        let ids = cx.input("ids", DType::I32, [7]);
+        let updates = cx.input("updates", DType::F32, (7, 24));
+        cx.output("added", &x.scatter(&[&ids], 0, &updates, mlxc::ScatterOp::Add).named("added"));
+        let key = cx.input("key", DType::U32, [2]);
+        cx.output("noise", &mlxc::random::uniform(&key, 0, 1, (40, 24), DType::F32).named("noise"));
+    };
+    golden("scatter", model, &[&[]]);
 }

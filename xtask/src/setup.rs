@@ -1,8 +1,8 @@
 //! Installs what a build needs and the machine lacks.
 //!
 //! rustup brings the pinned toolchain with its own LLVM, which is all that code generation links. What is left is a
-//! linker for Rust itself, a GPU, if only an emulated one, and the clang that Metal's shaders are compiled with where
-//! there is no Mac: tests of shaders fail without.
+//! linker for Rust itself, a GPU, if only an emulated one, the clang that Metal's shaders are compiled with where
+//! there is no Mac, and a browser: tests of shaders fail without.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +18,7 @@ const NEEDED: &[Needed] = &[
     Needed { what: "`cc`", there: has_cc, packages: &["gcc"] },
     Needed { what: "a Vulkan driver", there: has_vulkan, packages: &["mesa-vulkan-drivers", "libvulkan1"] },
     Needed { what: "clang 19", there: has_clang, packages: &["clang-19", "lld-19", "libclang-rt-19-dev"] },
+    Needed { what: "Chromium", there: has_chromium, packages: &["chromium"] },
 ];
 
 fn has_cc() -> bool {
@@ -34,6 +35,11 @@ fn has_clang() -> bool {
     // A path where it is found, the bare name where not.
     let found = Command::new("clang-19").args(["--rtlib=compiler-rt", &format!("--print-file-name={name}")]).output();
     tools && found.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_absolute())
+}
+
+/// The browser that runs models on its emulated GPU.
+fn has_chromium() -> bool {
+    !cfg!(target_os = "linux") || starts("chromium", &["--version"])
 }
 
 /// A loader of drivers, and a driver that is listed for it. Elsewhere the system brings its own.

@@ -13,9 +13,9 @@ const MAX_GROUPS = 65535;
 export function groups(linear, extents) {
   const total = extents.reduce((p, n) => p * Math.max(n, 0), 1);
   if (total === 0) return undefined;
-  if (!linear) return [...extents].reverse();
+  if (!linear) return [...[...extents].reverse(), 1, 1, 1].slice(0, 3);
   const x = Math.min(total, MAX_GROUPS);
-  return [x, Math.ceil(total / x)];
+  return [x, Math.ceil(total / x), 1];
 }
 
 /** Offsets of an entry's inputs or outputs in their buffer, where some launch names them, and the bytes of all. */

@@ -348,6 +348,13 @@ impl KernelBuilder {
     pub fn let_<'k>(&'k self, name: &str, value: Val<'k>) -> Val<'k> {
         let ty = value.ty();
         let mut inner = self.inner();
+        // What a name is bound to needs no second one.
+        if let ExprKind::Get(local, at) = &inner.kernel.expr(value.id).kind
+            && at.is_empty()
+            && inner.kernel.local(*local).kind == LocalKind::Let
+        {
+            return value;
+        }
         let e = inner.settle(value.id);
         let name = inner.unique(name);
         let local = inner.kernel.push_local(name, ty, LocalKind::Let);
