@@ -58,6 +58,9 @@ impl Writer<'_> {
             }
             ExprKind::TileMap { tile, row, column, element, body } => {
                 let from = self.tile(*tile, "t");
+                if from != to {
+                    self.line(&format!("{to} = {from};"));
+                }
                 let lane = self.builtin(SIMD_LANE);
                 let i = self.names.var(*row, self.k.var_name(*row));
                 let j = self.names.var(*column, self.k.var_name(*column));
@@ -69,7 +72,7 @@ impl Writer<'_> {
                 self.indent += 1;
                 self.line(&format!("const uint {i} = ({lane} / 4u & 4u) + {lane} / 2u % 4u;"));
                 self.line(&format!("const uint {j} = ({lane} / 4u & 2u) * 2u + {lane} % 2u * 2u + {e};"));
-                self.line(&format!("const {ty} {v} = {from}.thread_elements()[{e}];"));
+                self.line(&format!("const {ty} {v} = {to}.thread_elements()[{e}];"));
                 let value = self.expr(*body).text;
                 self.line(&format!("{to}.thread_elements()[{e}] = {value};"));
                 self.indent -= 1;

@@ -247,6 +247,30 @@ fn values(of: DType) -> BufferData {
 }
 
 #[test]
+fn tiles_in_every_role() {
+    let text = |dtype: DType| {
+        format!(
+            "kernel tiles_{dtype} {{
+  buf x: {dtype}[16, 24] read
+  buf y: f32[8, 24] write
+  phase main grid(g: 1) group 32 subgroup 32 {{
+    let a = tile_a(x[0 +: 8, 8 +: 8])
+    let b = tile_b_t(x[8 +: 8, 0 +: 8])
+    let c = tile_b(x[8 +: 8, 16 +: 8])
+    var d: tile<f32,8x8> = 0.5
+    d = mma(a, b, d)
+    let e = tile.map(d, [i, j, v]: v * 2.0 + f32(i*8 + j))
+    y[0 +: 8, 0 +: 8] = d
+    y[0 +: 8, 8 +: 8] = e
+    y[0 +: 8, 16 +: 8] = mma(a, c, mma(a, b, e))
+  }}
+}}"
+        )
+    };
+    check(vec![Case::random(kernel(&text(F32)), &[], 1, 1e-5), Case::random(kernel(&text(F16)), &[], 2, 1e-5)]);
+}
+
+#[test]
 fn casts_between_all_types() {
     let mut cases = Vec::new();
     for from in TYPES {
