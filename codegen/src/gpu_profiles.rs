@@ -21,7 +21,7 @@ pub enum ShaderLanguage {
 }
 
 /// Names of all GPU profiles.
-pub const NAMES: &[&str] = &["webgpu", "vulkan", "apple7", "apple8", "apple9", "apple10"];
+pub const NAMES: &[&str] = &["webgpu", "vulkan", "vulkan32", "apple7", "apple8", "apple9", "apple10"];
 
 /// Every GPU profile.
 pub fn all() -> Vec<TargetProfile> {
@@ -33,6 +33,7 @@ pub fn by_name(name: &str) -> Option<TargetProfile> {
     match name {
         "webgpu" => Some(webgpu()),
         "vulkan" => Some(vulkan()),
+        "vulkan32" => Some(vulkan32()),
         "metal" => Some(apple("apple7")),
         "apple7" | "apple8" | "apple9" | "apple10" => Some(apple(name)),
         _ => None,
@@ -144,6 +145,16 @@ fn vulkan() -> TargetProfile {
     p
 }
 
+/// A GPU whose subgroups always have 32 lanes: teams of lanes then need no group memory. That lane n is lane n % 32 of
+/// subgroup n / 32 is every such driver's way with groups of one axis, though no specification says so.
+fn vulkan32() -> TargetProfile {
+    let mut p = vulkan();
+    p.name = "vulkan32".to_string();
+    p.subgroup = SubgroupWidth::Fixed(32);
+    p.sources.extend(sources(&[("subgroup", "NVIDIA, Vulkan subgroup tutorial: 32 lanes on all its GPUs")]));
+    p
+}
+
 /// An Apple GPU: figures of the smallest chip of each family.
 fn apple(family: &str) -> TargetProfile {
     let (cores, bandwidth, flops, source) = match family {
@@ -228,6 +239,7 @@ mod tests {
     fn only_webgpu_needs_nothing() {
         assert!(required(&webgpu()).is_empty());
         assert_eq!(required(&vulkan()), ["subgroups", "f16", "i64", "workgroup-32k"]);
+        assert!(required(&vulkan32()).contains(&"subgroup-width-32"));
         assert!(required(&apple("apple7")).contains(&"metal"));
     }
 }

@@ -20,7 +20,7 @@ fn run_package() {
     let mut build = Build::new(fixture);
     build.dtype = Some(mlxc::DType::F32);
     let compiled = build.compile(&mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
-    let extras = build.extras(&compiled).unwrap_or_else(|e| panic!("{e}"));
+    let extras = build.extras(std::slice::from_ref(&compiled)).unwrap_or_else(|e| panic!("{e}"));
     let weights = build.weights(&compiled.traced).unwrap_or_else(|e| panic!("{e}"));
     compiled.save(&path, &*weights, &extras, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
     let prompt = "In the beginning God created";

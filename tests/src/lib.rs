@@ -7,4 +7,5 @@ pub mod fuzz;
 pub mod kernels;
 pub mod llama;
 pub mod random;
+mod steps;
 pub mod suite;

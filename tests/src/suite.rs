@@ -2,14 +2,16 @@
 
 use crate::compare;
 use crate::kernels::Random;
-use mlxc::pipeline::{Options, compile};
+use crate::steps::Steps;
+use mlxc::pipeline::Options;
 use mlxc::{Errors, Executable};
+use mlxc_codegen::gpu_profiles::{ShaderLanguage, language};
 use mlxc_ir::graph::interpret::{self, Mode, Tensor};
 use mlxc_ir::graph::{FunctionBuilder, Module, Op, Role, State, Symbol, SymbolKind, TensorType, ValueId, Weight};
 use mlxc_ir::profile::TargetKind;
 use mlxc_ir::{DType, Location, Range, Size};
 use mlxc_msl_gate::{Build, Gate, GateSession, Order};
-use mlxc_runtime::{Device, LoadOptions, TensorView};
+use mlxc_runtime::{Device, LoadOptions};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -222,11 +224,9 @@ impl Suite {
     /// # Errors
     /// What a stage says.
     pub fn compile(&self, options: &Options, threads: usize) -> Result<Executable, Errors> {
-        let module = self.module();
-        let weights = self.weights();
         let device = if options.profile.kind == TargetKind::Gpu { Device::Gpu(None) } else { Device::Cpu };
         let load = LoadOptions { threads: Some(threads), device, poison: true, ..LoadOptions::default() };
-        Executable::load(&module, options, &weights, &load)
+        Executable::load(&self.module(), options, &self.weights(), &load)
     }
 
     fn weights(&self) -> BTreeMap<String, Vec<u8>> {
@@ -239,6 +239,24 @@ impl Suite {
             .filter(|(_, (p, _))| matches!(p.role, Role::Weight(_)))
             .map(|(i, (p, fill))| (p.name.to_string(), self.weight_tensor(i, p, fill, &none).to_bytes()))
             .collect()
+    }
+
+    /// What runs the module: this machine, or the gate in both of its builds for Apple's GPUs.
+    fn load(&self, options: &Options, threads: usize) -> Vec<Box<dyn Steps>> {
+        let name = &self.b.function().name;
+        let failed = |e: &dyn std::fmt::Display| -> ! {
+            panic!("suite `{name}`: {e}\n{}", mlxc_ir::graph::text::print(&self.module()))
+        };
+        let metal = options.profile.kind == TargetKind::Gpu && language(&options.profile) == ShaderLanguage::Msl;
+        if !metal {
+            return vec![Box::new(self.compile(options, threads).unwrap_or_else(|e| failed(&e)))];
+        }
+        let compiled = mlxc::pipeline::compile(&self.module(), options).unwrap_or_else(|e| failed(&e));
+        let package = compiled.package(&self.weights(), &Vec::new()).unwrap_or_else(|e| failed(&e));
+        let gate = Gate::new().unwrap_or_else(|e| failed(&e));
+        let builds = [(Build::Strict, Order::Forward), (Build::Checked, Order::Random(3))];
+        let session = |(build, order)| GateSession::new(&gate, &package, build, order).unwrap_or_else(|e| failed(&e));
+        builds.into_iter().map(|b| Box::new(session(b)) as Box<dyn Steps>).collect()
     }
 
     fn weight_tensor(&self, i: usize, p: &mlxc_ir::graph::Param, fill: &Fill, symbols: &[i64]) -> Tensor {
@@ -263,61 +281,16 @@ impl Suite {
             let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
             self.run_with(&options, 2, values);
         }
-        for target in ["vulkan", "webgpu"] {
+        for target in ["vulkan", "webgpu", "apple7"] {
             self.run_on_gpu(target, values);
         }
-        self.run_under_gate(values);
-    }
-
-    /// Compiles for Metal, runs the kernels lane by lane on this machine and compares as [`Suite::run`] does.
-    ///
-    /// # Panics
-    /// As [`Suite::run`], where a kernel breaks a rule of the language, and where clang is missing.
-    pub fn run_under_gate(&self, values: &[&[i64]]) {
-        let options = Options::for_target("apple7").unwrap_or_else(|e| panic!("{e}"));
-        let (kept, _) = self.split(|v| self.b.function().ty(v).dtype == DType::F64);
-        if kept.labels.is_empty() && kept.updates.is_empty() {
-            return;
-        }
-        let name = &self.b.function().name;
-        let refuse = |e: &dyn std::fmt::Display| -> ! { panic!("suite `{name}` under the gate: {e}") };
-        let compiled = compile(&kept.module(), &options).unwrap_or_else(|e| refuse(&e));
-        let package = compiled.package(&kept.weights(), &Vec::new()).unwrap_or_else(|e| refuse(&e));
-        let gate = Gate::new().unwrap_or_else(|e| refuse(&e));
-        let mut wrong = Vec::new();
-        let mut session =
-            GateSession::new(&gate, &package, Build::Strict, Order::Random(5)).unwrap_or_else(|e| refuse(&e));
-        for (i, symbols) in values.iter().enumerate() {
-            let Case { held, reference, stated } = kept.case(symbols, 7 + i as u64);
-            let module = kept.module();
-            let f = &module.functions[0];
-            let mut inputs: Vec<(&str, &[u8])> = Vec::new();
-            for (name, _, _, bytes) in &held {
-                let param = f.params.iter().find(|p| *p.name == **name).expect("held by name");
-                if matches!(param.role, Role::State(_)) {
-                    session.set_state(name, bytes).unwrap_or_else(|e| refuse(&e));
-                } else {
-                    inputs.push((name, bytes));
-                }
-            }
-            let got = session.run(&f.name, symbols, &inputs).unwrap_or_else(|e| refuse(&e));
-            let results = got.iter().zip(&reference.results);
-            let results = results.map(|((_, bytes), want)| same_type(bytes, want)).collect();
-            let states = reference.updates.iter().map(|(param, want)| {
-                let name = &f.params[*param as usize].name;
-                same_type(&session.state(name).unwrap_or_else(|e| refuse(&e)), want)
-            });
-            let states: Vec<Tensor> = states.collect();
-            kept.compare(symbols, 2.0, (&results, &states), (&reference, &stated), &mut wrong);
-        }
-        assert!(wrong.is_empty(), "suite `{name}` under the gate:\n{}", wrong.join("\n"));
     }
 
     /// Compiles for a GPU target and compares as [`Suite::run`] does what the target has types for; what it has none for
-    /// is refused.
+    /// is refused. Apple's targets run under the gate for MSL.
     ///
     /// # Panics
-    /// As [`Suite::run`], and where there is no Vulkan driver.
+    /// As [`Suite::run`], and where there is no Vulkan driver, or no clang for the gate.
     pub fn run_on_gpu(&self, target: &str, values: &[&[i64]]) {
         let options = Options::for_target(target).unwrap_or_else(|e| panic!("{e}"));
         let (kept, refused) = self.split(|v| {
@@ -382,20 +355,18 @@ impl Suite {
     /// As [`Suite::run`].
     pub fn run_with(&self, options: &Options, threads: usize, values: &[&[i64]]) {
         let name = &self.b.function().name;
-        let mut exe = self
-            .compile(options, threads)
-            .unwrap_or_else(|e| panic!("suite `{name}`: {e}\n{}", mlxc_ir::graph::text::print(&self.module())));
         // Shading languages round quotients and roots less well, and long sums of GPUs have no wider accumulators.
         let slack = if options.profile.kind == TargetKind::Gpu { 2.0 } else { 1.0 };
         let mut wrong = Vec::new();
-        for (i, symbols) in values.iter().enumerate() {
-            self.step(&mut exe, slack, symbols, 7 + i as u64, &mut wrong);
+        for mut run in self.load(options, threads) {
+            for (i, symbols) in values.iter().enumerate() {
+                self.step(run.as_mut(), slack, symbols, 7 + i as u64, &mut wrong);
+            }
         }
         assert!(wrong.is_empty(), "suite `{name}` for {}:\n{}", options.profile.name, wrong.join("\n"));
     }
 
-    /// The arguments at some symbol values, weights aside, and what the interpreter makes of them.
-    fn case(&self, symbols: &[i64], seed: u64) -> Case {
+    fn step(&self, run: &mut dyn Steps, slack: f64, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {
         let module = self.module();
         let f = &module.functions[0];
         let mut args = self.arguments(symbols, seed);
@@ -404,55 +375,18 @@ impl Suite {
                 args[i] = self.weight_tensor(i, p, &self.fills[i], symbols);
             }
         }
-        let run = |mode| interpret::run(&module, f, &args, mode).unwrap_or_else(|e| panic!("`{}`: {e}", f.name));
-        let (reference, stated) = (run(Mode::Reference), run(Mode::Stated));
-        let held = f
-            .params
-            .iter()
-            .zip(&args)
-            .filter(|(p, _)| !matches!(p.role, Role::Weight(_)))
-            .map(|(p, t)| (p.name.to_string(), t.dtype, t.shape.iter().map(|n| *n as u64).collect(), t.to_bytes()))
-            .collect();
-        Case { held, reference, stated }
-    }
-
-    fn step(&self, exe: &mut Executable, slack: f64, symbols: &[i64], seed: u64, wrong: &mut Vec<String>) {
-        let Case { held, reference, stated } = self.case(symbols, seed);
-        let module = self.module();
-        let f = &module.functions[0];
-        let view = |(n, d, s, b): &'_ (String, DType, Vec<u64>, Vec<u8>)| {
-            TensorView::new(*d, s, b).unwrap_or_else(|e| panic!("{n}: {e}")).to_tensor().expect("memory")
-        };
-        let mut inputs = Vec::new();
-        for h in &held {
-            let param = f.params.iter().find(|p| *p.name == *h.0).expect("held by name");
-            if matches!(param.role, Role::State(_)) {
-                exe.session().set_state(&h.0, view(h).view()).unwrap_or_else(|e| panic!("{e}"));
-            } else {
-                inputs.push((h.0.as_str(), view(h)));
+        let meant = |mode| interpret::run(&module, f, &args, mode).unwrap_or_else(|e| panic!("`{}`: {e}", f.name));
+        let (reference, stated) = (meant(Mode::Reference), meant(Mode::Stated));
+        let mut inputs: Vec<(&str, &Tensor)> = Vec::new();
+        for (p, t) in f.params.iter().zip(&args) {
+            match p.role {
+                Role::Weight(_) => {}
+                Role::State(_) => run.set_state(&p.name, t),
+                _ => inputs.push((&p.name, t)),
             }
         }
-        let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (*n, t.view())).collect();
-        let got = exe.run(&views).unwrap_or_else(|e| panic!("`{}` at {symbols:?}: {e}", f.name));
-        let results = got.iter().map(tensor).collect();
-        let states = reference.updates.iter().map(|(param, _)| {
-            let name = &f.params[*param as usize].name;
-            tensor(&exe.session().state(name).unwrap_or_else(|e| panic!("{e}")))
-        });
-        let states: Vec<Tensor> = states.collect();
-        self.compare(symbols, slack, (&results, &states), (&reference, &stated), wrong);
-    }
-
-    /// Notes results and states that are worse than their bounds.
-    fn compare(
-        &self,
-        symbols: &[i64],
-        slack: f64,
-        (results, states): (&Vec<Tensor>, &Vec<Tensor>),
-        (reference, stated): (&interpret::Outcome, &interpret::Outcome),
-        wrong: &mut Vec<String>,
-    ) {
-        for (i, got) in results.iter().enumerate() {
+        let got = run.step(f, symbols, &inputs);
+        for (i, got) in got.iter().enumerate() {
             let (label, bound) = &self.labels[i];
             let (want, own) = (&reference.results[i], &stated.results[i]);
             let worst = match bound {
@@ -463,11 +397,13 @@ impl Suite {
                 wrong.push(report(label, symbols, worst, got, want, own));
             }
         }
-        for (k, (got, (param, want))) in states.iter().zip(&reference.updates).enumerate() {
+        for (k, (param, want)) in reference.updates.iter().enumerate() {
+            let name = &f.params[*param as usize].name;
+            let got = run.state(name, want);
             let own = &stated.updates[k].1;
-            let worst = compare::excess(got, want, own, 8.0 * slack);
+            let worst = compare::excess(&got, want, own, 8.0 * slack);
             if worst > 1.0 {
-                wrong.push(report(&format!("state {param}"), symbols, worst, got, want, own));
+                wrong.push(report(&format!("state {name}"), symbols, worst, &got, want, own));
             }
         }
     }
@@ -486,18 +422,6 @@ impl Suite {
             }
         }
     }
-}
-
-/// Arguments of one case by name, and its results.
-struct Case {
-    held: Vec<(String, DType, Vec<u64>, Vec<u8>)>,
-    reference: interpret::Outcome,
-    stated: interpret::Outcome,
-}
-
-fn same_type(bytes: &[u8], like: &Tensor) -> Tensor {
-    let bytes = &bytes[..bytes.len().min(like.to_bytes().len())];
-    Tensor::from_bytes(like.dtype, &like.shape, bytes).expect("an output holds its elements")
 }
 
 fn report(label: &str, symbols: &[i64], worst: f64, got: &Tensor, want: &Tensor, own: &Tensor) -> String {

@@ -9,8 +9,9 @@ use mlxc_ir::Diagnostic;
 use mlxc_ir::kernel::{self, Kernel};
 use mlxc_package::plan::{Entry, Place, SymbolKind};
 use mlxc_package::{DType, Package};
-use mlxc_runtime::{Device, EntryId, LoadOptions, Model, Session, Tensor, WeightMemory, peak_rss_bytes};
+use mlxc_runtime::{Device, EntryId, LaunchTime, LoadOptions, Model, Session, Tensor, WeightMemory, peak_rss_bytes};
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -104,6 +105,9 @@ pub struct Report {
     pub load_seconds: f64,
     /// Largest resident memory of the process, in bytes, before the limits were measured.
     pub peak_rss_bytes: u64,
+    /// The launches of the last step of each entry.
+    #[serde(skip)]
+    pub timelines: Vec<(String, Vec<LaunchTime>)>,
 }
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {
@@ -162,13 +166,16 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
     let load = LoadOptions { profile: true, ..load };
     let mut profiled = Model::load(package.clone(), &load).and_then(|m| m.session()).map_err(runtime_error)?;
     let mut times: BTreeMap<(usize, u32), Vec<f64>> = BTreeMap::new();
+    let mut last: BTreeMap<usize, Vec<LaunchTime>> = BTreeMap::new();
     measure(&mut profiled, plan, &runs, settings, &mut |session, run| {
         let id = session.entry(&plan.entries[run.entry].name).expect("the entry was run");
         let mut sums: BTreeMap<u32, f64> = BTreeMap::new();
-        for t in session.times(id) {
+        let launches = session.times(id);
+        for t in &launches {
             let launch = &plan.entries[run.entry].launches[t.launch];
             *sums.entry(launch.kernel).or_default() += t.nanoseconds as f64 * 1e-9;
         }
+        last.insert(run.entry, launches);
         for (kernel, seconds) in sums {
             times.entry((run.entry, kernel)).or_default().push(seconds);
         }
@@ -184,8 +191,7 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
     } else {
         None
     };
-    // The kernels that are kept are those of the first plan.
-    let kernels = if plan == package.plan() { kernels(package) } else { BTreeMap::new() };
+    let kernels = kernels(package, &target);
     let mut rows: Vec<Row> = times
         .into_iter()
         .map(|((entry, k), mut seconds)| {
@@ -212,7 +218,37 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
         rows,
         load_seconds,
         peak_rss_bytes: peak,
+        timelines: last.into_iter().map(|(entry, t)| (plan.entries[entry].name.clone(), t)).collect(),
     })
+}
+
+impl Report {
+    /// The last step of each entry as a trace that Chrome's `about:tracing` and Perfetto show: an event a launch, times in
+    /// microseconds, an entry a thread. Launches stand one after another, as they ran.
+    pub fn chrome_trace(&self) -> serde_json::Value {
+        let mut events = Vec::new();
+        for (thread, (entry, launches)) in self.timelines.iter().enumerate() {
+            events.push(json!({
+                "name": "thread_name", "ph": "M", "pid": 1, "tid": thread, "args": { "name": entry },
+            }));
+            let mut at = 0u64;
+            for t in launches {
+                events.push(json!({
+                    "name": t.kernel,
+                    "cat": t.phase,
+                    "ph": "X",
+                    "pid": 1,
+                    "tid": thread,
+                    "ts": at as f64 / 1e3,
+                    "dur": t.nanoseconds as f64 / 1e3,
+                    "args": { "launch": t.launch, "phase": t.phase },
+                }));
+                at += t.nanoseconds;
+            }
+        }
+        let device = self.adapter.clone().unwrap_or_else(|| format!("{} threads", self.threads));
+        json!({ "traceEvents": events, "displayTimeUnit": "ns", "otherData": { "target": self.target, "device": device } })
+    }
 }
 
 /// One step to run: symbol values, and the tokens it processes.
@@ -339,8 +375,8 @@ fn inputs(e: &Entry, run: &Run) -> Result<Vec<Tensor>, Errors> {
 }
 
 /// The package's kernels by name; none where it was stripped.
-fn kernels(package: &Package) -> BTreeMap<String, Kernel> {
-    let text = package.member("ir/kernels").ok().and_then(|b| std::str::from_utf8(b).ok());
+fn kernels(package: &Package, target: &str) -> BTreeMap<String, Kernel> {
+    let text = package.member(&crate::source::kernels_member(target)).ok().and_then(|b| std::str::from_utf8(b).ok());
     let parsed = text.and_then(|t| kernel::parse(t, "ir/kernels").ok()).unwrap_or_default();
     parsed.into_iter().map(|k| (k.name.to_string(), k)).collect()
 }

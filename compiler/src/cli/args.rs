@@ -156,6 +156,9 @@ pub struct Bench {
     /// Repetitions of the prompt, or of each entry of a package that writes no text.
     #[arg(long, default_value_t = 5)]
     pub repeat: usize,
+    /// Write the launches of the last steps as a trace for Chrome's about:tracing or Perfetto.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

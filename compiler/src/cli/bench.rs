@@ -2,7 +2,7 @@
 
 use super::args::Bench;
 use super::progress::Progress;
-use super::{Outcome, print};
+use super::{Outcome, print, write_file};
 use mlxc::bench::{Report, Settings, bench};
 use mlxc::report::human;
 use mlxc_runtime::WeightMemory;
@@ -21,6 +21,9 @@ pub fn run(a: &Bench) -> Outcome {
     };
     let report = bench(&package, &settings, &mut |s| progress.stage(s))?;
     progress.finish();
+    if let Some(path) = &a.trace {
+        write_file(path, format!("{}\n", report.chrome_trace()).as_bytes())?;
+    }
     if a.json {
         let text = serde_json::to_string_pretty(&report).expect("a report is plain data");
         return print(&format!("{text}\n"));

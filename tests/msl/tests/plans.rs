@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mlxc::models::{Config, EntryOptions, trace_model};
 use mlxc::pipeline::{Options, compile};
 use mlxc::weights::{Checkpoint, Weights};
 use mlxc::{DType, Module, Quantization};
-use mlxc_ir::graph::interpret::{self, Mode, Tensor};
-use mlxc_ir::graph::{BinaryOp, Op, ReduceOp, Role, UnaryOp};
+use mlxc_ir::graph::{BinaryOp, Op, ReduceOp, UnaryOp};
 use mlxc_msl_gate::{Build, Gate, GateSession, Order};
 use mlxc_tests::suite::{Fill, Suite, c, sizes};
 
@@ -107,37 +105,9 @@ fn ops(dtype: DType) -> Suite {
     s
 }
 
-fn held_to_the_interpreter(suite: &Suite, symbols: &[i64], build: Build) {
-    let module = suite.module();
-    let f = &module.functions[0];
-    let args = suite.arguments(symbols, 11);
-    let mut s = session(&module, &BTreeMap::<String, Vec<u8>>::new(), "apple7", build, Order::Random(1));
-    let run = |mode| interpret::run(&module, f, &args, mode).unwrap_or_else(|e| panic!("{e}"));
-    let (reference, stated) = (run(Mode::Reference), run(Mode::Stated));
-    let held: Vec<(&str, Vec<u8>)> = f
-        .params
-        .iter()
-        .zip(&args)
-        .filter(|(p, _)| !matches!(p.role, Role::Weight(_) | Role::State(_)))
-        .map(|(p, t)| (&*p.name, t.to_bytes()))
-        .collect();
-    let inputs: Vec<(&str, &[u8])> = held.iter().map(|(n, b)| (*n, b.as_slice())).collect();
-    let got = s.run(&f.name, symbols, &inputs).unwrap_or_else(|e| panic!("{} at {symbols:?}: {e}", f.name));
-    for (i, (name, data)) in got.iter().enumerate() {
-        let (want, own) = (&reference.results[i], &stated.results[i]);
-        let got = Tensor::from_bytes(want.dtype, &want.shape, data).unwrap();
-        let worst = mlxc_tests::compare::excess(&got, want, own, 16.0);
-        assert!(worst <= 1.0, "{name} of {} at {symbols:?}: {worst}\n{got:?}\n{want:?}", f.name);
-    }
-}
-
 #[test]
 fn ops_of_every_kind() {
     for dtype in [DType::F32, DType::BF16, DType::F16, DType::I32, DType::U8, DType::I64] {
-        let suite = ops(dtype);
-        for n in [0, 1, 33] {
-            held_to_the_interpreter(&suite, &[n], Build::Strict);
-        }
-        held_to_the_interpreter(&suite, &[7], Build::Checked);
+        ops(dtype).run_on_gpu("apple7", &[&[0], &[1], &[33]]);
     }
 }
