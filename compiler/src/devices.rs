@@ -30,7 +30,7 @@ pub fn gpu_targets(adapter: &AdapterInfo) -> Vec<String> {
 /// The targets to compile for so that a device can run the result; the first is the device's.
 ///
 /// # Errors
-/// `MLXC0916` if there is no such GPU, `MLXC0901` if no target runs on it.
+/// `MLXC0925` if there is no such GPU, `MLXC0901` if no target runs on it.
 pub fn targets_of(device: Device) -> Result<Vec<String>, Errors> {
     let cpu = || vec!["cpu".to_string()];
     let all = match device {
@@ -48,7 +48,7 @@ pub fn targets_of(device: Device) -> Result<Vec<String>, Errors> {
         (None, _) => {
             let names: Vec<String> = all.iter().map(|a| format!("gpu:{} ({})", a.number, a.name)).collect();
             let found = if names.is_empty() { "none".into() } else { names.join(", ") };
-            Err(Diagnostic::new(916, "there is no such GPU").expected(device.to_string()).found(found).into())
+            Err(Diagnostic::new(925, "there is no such GPU").expected(device.to_string()).found(found).into())
         }
         (Some(adapter), _) => match gpu_targets(adapter).first() {
             Some(name) => {

@@ -178,7 +178,7 @@ impl Build {
     /// The options of the compilation, one a target.
     ///
     /// # Errors
-    /// A target that is not known, `MLXC0910` one that is named twice, `MLXC0953` others beside `web`.
+    /// A target that is not known, `MLXC0926` one that is named twice, `MLXC0953` others beside `web`.
     pub fn options(&self) -> Result<Vec<Options>, Errors> {
         if self.is_for_browsers() && self.targets.len() > 1 {
             return Err(Diagnostic::new(953, "a folder for browsers holds no code for other targets")
@@ -190,7 +190,7 @@ impl Build {
         for name in &self.targets {
             let mut options = Options::for_target(name)?;
             if all.iter().any(|o| o.profile.name == options.profile.name) {
-                return Err(Diagnostic::new(910, "a target is named twice")
+                return Err(Diagnostic::new(926, "a target is named twice")
                     .expected("each target once")
                     .found(options.profile.name)
                     .into());

@@ -254,7 +254,7 @@ impl Suite {
         let compiled = mlxc::pipeline::compile(&self.module(), options).unwrap_or_else(|e| failed(&e));
         let package = compiled.package(&self.weights(), &Vec::new()).unwrap_or_else(|e| failed(&e));
         let gate = Gate::new().unwrap_or_else(|e| failed(&e));
-        let builds = [(Build::Strict, Order::Forward), (Build::Checked, Order::Random(3))];
+        let builds = [(Build::Strict, Order::Random(3)), (Build::Checked, Order::Reverse)];
         let session = |(build, order)| GateSession::new(&gate, &package, build, order).unwrap_or_else(|e| failed(&e));
         builds.into_iter().map(|b| Box::new(session(b)) as Box<dyn Steps>).collect()
     }

@@ -152,7 +152,9 @@ impl Writer<'_> {
     fn float(&mut self, value: f32) -> Text {
         // Compilers may flush subnormal literals, and refuse what is not finite.
         if value.is_finite() && (value == 0.0 || value.abs() >= f32::MIN_POSITIVE) {
-            return Text::primary(format!("{value:?}f"));
+            // The shortest text of the largest f32 is above it.
+            let text = if value.abs() == f32::MAX { format!("{:?}", f64::from(value)) } else { format!("{value:?}") };
+            return Text::primary(format!("{text}f"));
         }
         self.bits.insert(value.to_bits());
         Text::primary(format!("bitcast<f32>(bits_{:08x})", value.to_bits()))

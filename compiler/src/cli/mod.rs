@@ -114,7 +114,7 @@ impl BuildArgs {
         let name = mlxc::Options::for_target(name)?.profile.name;
         match targets.iter().find(|t| t.name == name) {
             Some(t) => Ok((name, package.plan_of(t))),
-            None => Err(mlxc::Diagnostic::new(915, "the package holds no code for the target")
+            None => Err(mlxc::Diagnostic::new(924, "the package holds no code for the target")
                 .expected(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "))
                 .found(name)
                 .into()),

@@ -31,12 +31,15 @@ impl Rule for Guarded {
             };
             let local = at.local(Type::scalar(dtype), LocalKind::Var);
             at.before.push(Stmt::Declare(local, Some(initial)));
+            elements.push(at.get(local));
+            if never(at, l, count) {
+                continue;
+            }
             let one = element(at, &place, l);
             let value = at.kernel.push_expr(ExprKind::Load(one, None), Type::scalar(dtype));
             let cond = below(at, l, count);
             let then = vec![Stmt::Set(local, SmallVec::new(), value)];
             at.before.push(Stmt::If { cond, then, otherwise: Vec::new() });
-            elements.push(at.get(local));
         }
         Ok(at.kernel.push_expr(ExprKind::Vector(elements), Type::vector(dtype, lanes)))
     }
@@ -48,7 +51,7 @@ impl Rule for Guarded {
                     return Ok(Some(Stmt::Store { place, value, nontemporal: false }));
                 };
                 let value = at.bind(value);
-                for l in 0..lanes {
+                for l in (0..lanes).filter(|l| !never(at, *l, count)).collect::<SmallVec<[u8; 4]>>() {
                     let whole = at.get(value);
                     let one = at.element(whole, l);
                     let store = Stmt::Store { place: element(at, &place, l), value: one, nontemporal: false };
@@ -70,6 +73,11 @@ fn element(at: &mut Site<'_>, place: &Place, l: u8) -> Place {
         *last = at.kernel.index.add(*last, l);
     }
     one
+}
+
+/// True for elements that are never touched, for which nothing is proved.
+fn never(at: &Site<'_>, l: u8, count: IndexId) -> bool {
+    at.kernel.index.as_const(count).is_some_and(|n| i64::from(l) >= n)
 }
 
 /// `l < count`

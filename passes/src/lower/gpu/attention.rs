@@ -149,8 +149,8 @@ struct Partial<'k> {
     ends: Buf<'k>,
 }
 
-fn emit_kernel<'k>(
-    k: &'k KernelBuilder,
+fn emit_kernel(
+    k: &KernelBuilder,
     f: &Function,
     target: &Target<'_>,
     region: &Region,
