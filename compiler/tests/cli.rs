@@ -249,9 +249,15 @@ fn every_stage_can_be_dumped() {
     let stages: Vec<&str> = stages.lines().collect();
     assert!(stages.len() >= 10, "{stages:?}");
     for stage in stages {
-        let out = ok(&["dump", s(&graph), "--stage", stage]);
+        let target = match stage {
+            "wgsl" | "spirv" => "webgpu",
+            "msl" => "metal",
+            _ => "cpu",
+        };
+        let out = ok(&["dump", s(&graph), "--stage", stage, "--target", target]);
         assert!(!out.trim().is_empty(), "stage {stage} is empty");
     }
+    assert!(fails(1, &["dump", s(&graph), "--stage", "msl", "--target", "vulkan"]).contains("MLXC0909"));
     let file = folder.path().join("kernels.txt");
     ok(&["dump", s(&graph), "--stage", "kernels", "-o", s(&file)]);
     assert!(std::fs::read_to_string(&file).expect("a file").contains("kernel "));
@@ -261,6 +267,34 @@ fn every_stage_can_be_dumped() {
         assert!(!ok(&["dump", s(package()), "--stage", stage]).trim().is_empty());
     }
     assert!(fails(1, &["dump", s(package()), "--stage", "llvm"]).contains("MLXC0909"));
+}
+
+/// One package for a CPU and two GPUs: each target's own plan and code are shown, and either device runs it.
+#[test]
+fn a_package_may_hold_several_targets() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("all.mlxc");
+    let report =
+        json(&["compile", s(&fixture()), "-o", s(&out), "--dtype", "f32", "--target", "cpu,metal,vulkan", "--json"]);
+    assert_eq!(report["targets"].as_array().map(Vec::len), Some(3), "{report}");
+    let of = |stage: &str, target: &str| ok(&["dump", s(&out), "--stage", stage, "--target", target]);
+    assert!(of("msl", "metal").contains("#include <metal_stdlib>"));
+    assert!(of("wgsl", "vulkan").contains("@compute"));
+    assert!(of("kernels", "vulkan").contains("group 2") && !of("kernels", "cpu").contains("group 2"));
+    assert!(fails(1, &["dump", s(&out), "--stage", "plan", "--target", "webgpu"]).contains("MLXC0924"));
+    assert!(fails(1, &["compile", s(&fixture()), "-o", s(&out), "--target", "cpu,cpu"]).contains("MLXC0926"));
+    let writes = |device: &str| {
+        let device = ["--device", device, "--prompt", "In the beginning", "--max-tokens", "4", "--json"];
+        json(&[&["generate", s(&out)], &device[..]].concat())["text"].clone()
+    };
+    assert_eq!(writes("gpu"), writes("cpu"));
+    let trace = folder.path().join("trace.json");
+    let bench = ["--device", "gpu", "--prefill", "2", "--decode", "1", "--repeat", "1", "--trace", s(&trace), "--json"];
+    json(&[&["bench", s(&out)], &bench[..]].concat());
+    let text = std::fs::read_to_string(&trace).expect("a trace");
+    let trace: Value = serde_json::from_str(&text).expect("a trace is JSON");
+    let events = trace["traceEvents"].as_array().expect("events");
+    assert!(events.iter().any(|e| e["cat"] == "merge" && e["dur"].as_f64().is_some()), "{text}");
 }
 
 #[test]

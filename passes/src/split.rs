@@ -126,9 +126,11 @@ impl Split {
 
     fn function(&mut self, f: &Function) -> Result<Function, Diagnostic> {
         let mut cut: BTreeMap<ValueId, Pieces> = BTreeMap::new();
+        // New numbers of the parameters that stay.
+        let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
         // Nothing asks for the value of a weight that was cut.
         let gone = || vec![ValueId { node: u32::MAX, index: 0 }];
-        Rewriter::new(f).run(|r, i, node| {
+        let mut out = Rewriter::new(f).run(|r, i, node| {
             let v = ValueId::of(i);
             if let Some(w) = weight_of(f, v).filter(|w| self.cuts.contains_key(w)) {
                 let (mut values, mut starts) = (Vec::new(), Vec::new());
@@ -139,6 +141,9 @@ impl Split {
                 }
                 cut.insert(v, Pieces { weight: w, values, starts });
                 return Ok(Some(gone()));
+            }
+            if let Op::Param(p) = node.op {
+                numbers.insert(p, r.to.function().params.len() as u32);
             }
             let Some(of) = node.inputs.iter().find_map(|x| cut.get(x)).cloned() else { return Ok(None) };
             match &node.op {
@@ -176,7 +181,11 @@ impl Split {
                     })
                 }
             }
-        })
+        })?;
+        for (param, _) in &mut out.updates {
+            *param = numbers[param];
+        }
+        Ok(out)
     }
 }
 

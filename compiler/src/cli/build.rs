@@ -42,13 +42,14 @@ pub fn compile(a: &Compile) -> Outcome {
     }
     let elapsed = progress.finish();
     if a.json {
-        let targets: Vec<serde_json::Value> = all.iter().map(target_json).collect();
-        let out = json!({
-            "output": a.output.display().to_string(),
-            "seconds": elapsed.as_secs_f64(),
-            "weight_bytes": total,
-            "targets": targets,
-        });
+        // The first target's figures, and everybody's where there are several.
+        let mut out = target_json(&all[0]);
+        out["output"] = json!(a.output.display().to_string());
+        out["seconds"] = json!(elapsed.as_secs_f64());
+        if all.len() > 1 {
+            out["package_weight_bytes"] = json!(total);
+            out["targets"] = all.iter().map(target_json).collect();
+        }
         return print(&format!("{out:#}\n"));
     }
     let mut out = String::new();

@@ -59,11 +59,13 @@ impl<'k> Product<'_, 'k> {
                 });
                 Ok(())
             };
+            // What a team does is counted for all of them.
+            let all = (teams * turns) as f64;
             if turns == 1 {
-                turn(e, k.int(0))?;
+                e.scoped(all, |e| turn(e, k.int(0)))?;
                 continue;
             }
-            k.for_("t", k.int(0), k.int(turns), 1, false, |t| result = turn(e, t));
+            k.for_("t", k.int(0), k.int(turns), 1, false, |t| result = e.scoped(all, |e| turn(e, t)));
             result?;
         }
         Ok(())
