@@ -96,7 +96,7 @@ fn dawn_accepts_every_shader() {
     let of_files = all.by_text.len() - of_goldens;
     assert!(of_files >= 8, "{of_files} modules of kernel files");
     let mut graphs = vec![("every".to_string(), every::module())];
-    graphs.extend((0..14).map(|seed| (format!("random {seed}"), random_module(seed))));
+    graphs.extend((0..24).map(|seed| (format!("random {seed}"), random_module(seed))));
     let fixtures = root.join("tests/fixtures");
     let models =
         ["kjv-llama-4bit", "kjv-llama-8bit", "families/bert", "families/gemma3", "families/mixtral", "families/qwen3"];
