@@ -148,6 +148,16 @@ pub(super) fn rewrite(kernel: &mut Kernel, rule: &mut dyn Rule) -> Result<(), Di
     result
 }
 
+/// Gives every phase the body that `each` makes of its own.
+pub(super) fn bodies(steps: &mut [Step], each: &mut dyn FnMut(Block) -> Block) {
+    for step in steps {
+        match step {
+            Step::Phase(phase) => phase.body = each(std::mem::take(&mut phase.body)),
+            Step::Serial { body, .. } => bodies(body, each),
+        }
+    }
+}
+
 struct Walk<'k, 'r> {
     site: Site<'k>,
     rule: &'r mut dyn Rule,

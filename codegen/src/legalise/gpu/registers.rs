@@ -4,10 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use mlxc_ir::Diagnostic;
-use mlxc_ir::kernel::{Block, ExprId, ExprKind, IndexId, Kernel, LocalId, LocalKind, Step, Stmt};
+use mlxc_ir::kernel::{Block, ExprId, ExprKind, IndexId, Kernel, LocalId, LocalKind, Stmt};
 use mlxc_ir::profile::TargetProfile;
 use smallvec::SmallVec;
 
+use crate::legalise::rewrite::bodies;
 use crate::legalise::visit::{Node, visit};
 
 pub(super) fn run(kernel: &mut Kernel, _: &TargetProfile) -> Result<(), Diagnostic> {
@@ -29,7 +30,7 @@ pub(super) fn run(kernel: &mut Kernel, _: &TargetProfile) -> Result<(), Diagnost
     }
     let mut split = Split { kernel, numbered, parts: HashMap::new() };
     let mut steps = std::mem::take(&mut split.kernel.steps);
-    split.steps(&mut steps);
+    bodies(&mut steps, &mut |b| split.block(b));
     split.registers();
     split.kernel.steps = steps;
     Ok(())
@@ -52,15 +53,6 @@ struct Split<'k> {
 }
 
 impl Split<'_> {
-    fn steps(&mut self, steps: &mut [Step]) {
-        for step in steps {
-            match step {
-                Step::Phase(phase) => phase.body = self.block(std::mem::take(&mut phase.body)),
-                Step::Serial { body, .. } => self.steps(body),
-            }
-        }
-    }
-
     fn block(&mut self, block: Block) -> Block {
         let mut out = Block::with_capacity(block.len());
         for stmt in block {

@@ -5,12 +5,11 @@
 use std::collections::{HashMap, HashSet};
 
 use mlxc_ir::Diagnostic;
-use mlxc_ir::kernel::{
-    Block, ExprId, ExprKind, Index, IndexId, Kernel, LaneFn, LocalId, Place, Shape, Step, Stmt, VarId,
-};
+use mlxc_ir::kernel::{Block, ExprId, ExprKind, Index, IndexId, Kernel, LaneFn, LocalId, Place, Shape, Stmt, VarId};
 use mlxc_ir::profile::TargetProfile;
 
 use crate::gpu_profiles::{ShaderLanguage, language};
+use crate::legalise::rewrite::bodies;
 use crate::legalise::visit::{Node, visit};
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
@@ -24,7 +23,7 @@ pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Di
         .chain(kernel.args.iter().map(|a| a.name.to_string()))
         .collect();
     let mut unroll = Unroll { kernel, names, registers };
-    unroll.steps(&mut steps);
+    bodies(&mut steps, &mut |b| unroll.block(b));
     kernel.steps = steps;
     Ok(())
 }
@@ -45,15 +44,6 @@ struct Copy {
 }
 
 impl Unroll<'_> {
-    fn steps(&mut self, steps: &mut [Step]) {
-        for step in steps {
-            match step {
-                Step::Phase(phase) => phase.body = self.block(std::mem::take(&mut phase.body)),
-                Step::Serial { body, .. } => self.steps(body),
-            }
-        }
-    }
-
     fn block(&mut self, block: Block) -> Block {
         let mut out = Block::with_capacity(block.len());
         for stmt in block {
