@@ -4,8 +4,8 @@ use crate::pipeline::Compiled;
 use mlxc_package::Package;
 use serde::{Deserialize, Serialize};
 
-/// A merge that was tried and refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was said of a merge that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
     /// Function it was tried in.
     pub function: String,
@@ -13,27 +13,62 @@ pub struct Reason {
     pub first: Vec<String>,
     /// Values of the consuming side.
     pub second: Vec<String>,
-    /// Stable code.
+    /// Stable code; `raised` for a merge that was made and raised the peak of scratch memory.
     pub code: String,
     /// A sentence, with the cost model's figures where they decided.
     pub text: String,
+    /// Estimated seconds of two kernels.
+    pub apart_seconds: f64,
+    /// Estimated seconds of one, where one can be built.
+    pub together_seconds: Option<f64>,
+    /// Bytes of scratch memory live at the function's peak with two kernels and with one, where that was looked at.
+    pub peak_bytes: Option<[u64; 2]>,
 }
 
-/// Every refused merge of a compilation; the same pair is listed once, with its last reason.
+impl Reason {
+    /// The code of a merge that was made, and is listed because it raised the peak.
+    pub const RAISED: &str = "raised";
+
+    /// True if the values did become one kernel.
+    pub fn is_merged(&self) -> bool {
+        self.code == Reason::RAISED
+    }
+}
+
+/// What partitioning said of the merges of a compilation; the same pair is listed once, with its last reason.
 pub fn collect(compiled: &Compiled) -> Vec<Reason> {
     let mut out: Vec<Reason> = Vec::new();
-    for (function, refused) in &compiled.scheduled.refused {
-        for r in refused {
+    for merges in &compiled.scheduled.merges {
+        let function = &merges.function;
+        for r in &merges.refused {
             let reason = Reason {
                 function: function.clone(),
                 first: r.first.clone(),
                 second: r.second.clone(),
                 code: r.code.clone(),
                 text: r.text.clone(),
+                apart_seconds: r.figures.apart,
+                together_seconds: r.figures.together,
+                peak_bytes: r.figures.peak,
             };
             out.retain(|o| o.function != reason.function || o.first != reason.first || o.second != reason.second);
             out.push(reason);
         }
+        out.extend(merges.raised.iter().map(|r| Reason {
+            function: function.clone(),
+            first: r.first.clone(),
+            second: r.second.clone(),
+            code: Reason::RAISED.into(),
+            text: format!(
+                "one kernel gains {:.2} µs and raises the peak of scratch memory from {} to {} bytes",
+                r.gain * 1e6,
+                r.peak[0],
+                r.peak[1]
+            ),
+            apart_seconds: r.apart,
+            together_seconds: Some(r.apart - r.gain),
+            peak_bytes: Some(r.peak),
+        }));
     }
     out
 }

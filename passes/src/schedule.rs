@@ -2,9 +2,9 @@
 
 use crate::lower::emit::{Target, home};
 use crate::memory::{self, Interval, align};
-use crate::partition::{CALL, Group, Partition, Refused, partition, stored_root};
+use crate::partition::{CALL, Group, Partition, Raised, Refused, partition, stored_root};
 use crate::prepare::prepare;
-use crate::storage::{Layouts, Source};
+use crate::storage::{Layouts, Source, constant_params};
 use mlxc_ir::graph::{Function, Module, Op, Role, SymbolKind, TensorType, ValueId};
 use mlxc_ir::kernel::{self, Access, Index, IndexId, Kernel};
 use mlxc_ir::{DType, Diagnostic, Layout, Size, SymId, TargetProfile};
@@ -31,8 +31,19 @@ pub struct Scheduled {
     pub kernels: Vec<Kernel>,
     /// Weights, in the plan's order.
     pub weights: Vec<StoredWeight>,
-    /// Merges that were refused, by function name.
-    pub refused: Vec<(String, Vec<Refused>)>,
+    /// What partitioning tried, by function.
+    pub merges: Vec<Merges>,
+}
+
+/// What partitioning tried in one function.
+#[derive(Clone, Debug)]
+pub struct Merges {
+    /// The function.
+    pub function: String,
+    /// Merges that were refused.
+    pub refused: Vec<Refused>,
+    /// Merges that raised the peak of scratch memory.
+    pub raised: Vec<Raised>,
 }
 
 /// How to schedule.
@@ -57,16 +68,25 @@ pub fn schedule(
 ) -> Result<Scheduled, Diagnostic> {
     let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
     let mut parts = Vec::new();
-    let mut refused = Vec::new();
+    let mut merges = Vec::new();
+    let weights = constant_params(module);
     for (i, f) in functions.iter().enumerate() {
         let target = Target { profile, layouts: &layouts.params[i], exact: options.exact };
         tracing::debug!("partition of `{}`: {} nodes", f.name, f.nodes.len());
-        let p = partition(f, &target, options.fuse).map_err(|r| {
+        let p = partition(f, &target, &weights[i], options.fuse).map_err(|r| {
             Diagnostic::new(320, format!("`{}` cannot be lowered: {}", f.name, r.text))
                 .note(format!("reason {}", r.code))
         })?;
         tracing::debug!("`{}`: {} kernels, {} merges refused", f.name, p.groups.len(), p.refused.len());
-        refused.push((f.name.clone(), p.refused.clone()));
+        for r in &p.raised {
+            tracing::debug!(
+                "`{}`: a merge gains {:.2} µs and raises the peak to {} bytes",
+                f.name,
+                r.gain * 1e6,
+                r.peak[1]
+            );
+        }
+        merges.push(Merges { function: f.name.clone(), refused: p.refused.clone(), raised: p.raised.clone() });
         parts.push(p);
     }
     let mut s = Scheduler {
@@ -75,7 +95,7 @@ pub fn schedule(
         layouts,
         functions: &functions,
         parts: &parts,
-        out: Scheduled { plan: plan::Plan::default(), kernels: Vec::new(), weights: Vec::new(), refused },
+        out: Scheduled { plan: plan::Plan::default(), kernels: Vec::new(), weights: Vec::new(), merges },
         bodies: HashMap::new(),
         names: BTreeSet::new(),
         listed: BTreeMap::new(),

@@ -66,7 +66,7 @@ pub fn join_weights(module: &Module) -> Result<(Module, Vec<Source>), Diagnostic
 }
 
 /// For each function, whether each parameter is a weight wherever the function is called.
-pub(crate) fn constant_params(module: &Module) -> Vec<Vec<bool>> {
+pub fn constant_params(module: &Module) -> Vec<Vec<bool>> {
     let mut out: Vec<Vec<bool>> = module
         .functions
         .iter()

@@ -16,7 +16,7 @@ pub fn kernels(f: &Function, profile: &TargetProfile, fuse: bool) -> (Function, 
     let f = decompose(f).expect("the function decomposes");
     let layouts = wanted(&f, profile);
     let target = Target { profile, layouts: &layouts, exact: false };
-    let p = partition(&f, &target, fuse).unwrap_or_else(|r| panic!("no partition: {} {}", r.code, r.text));
+    let p = partition(&f, &target, &[], fuse).unwrap_or_else(|r| panic!("no partition: {} {}", r.code, r.text));
     for g in &p.groups {
         if let Err(e) = verify(&g.built.kernel) {
             panic!("{}\n{}", print(&g.built.kernel), e[0]);

@@ -4,6 +4,7 @@
 pub mod compare;
 pub mod every;
 pub mod fuzz;
+pub mod gaps;
 pub mod kernels;
 pub mod llama;
 pub mod random;

@@ -55,7 +55,18 @@ pub fn run(a: &Explain) -> Outcome {
         }
     }
     if let (false, Some(reasons)) = (a.memory, &reasons) {
-        let _ = writeln!(out, "{} merges were tried and refused; --why-not NAME NAME tells why", reasons.len());
+        for r in reasons.iter().filter(|r| r.is_merged()) {
+            let _ = writeln!(
+                out,
+                "in {}, {{{}}} + {{{}}}: {}",
+                r.function,
+                r.first.join(", "),
+                r.second.join(", "),
+                r.text
+            );
+        }
+        let refused = reasons.iter().filter(|r| !r.is_merged()).count();
+        let _ = writeln!(out, "{refused} merges were tried and refused; --why-not NAME NAME tells why");
     }
     print(&out)
 }

@@ -263,7 +263,54 @@ impl Search<'_> {
             if flips.iter().any(|(c, k)| self.best.choice[*c] != Some(*k)) {
                 self.take_group(&flips, *shared);
             }
+            // Classes that the child does not make cheaper may stay where they are.
+            let cost = |c: usize, k: usize| self.p.classes[c][k].cost;
+            let gains = |(c, k): &(usize, usize)| self.best.choice[*c].is_some_and(|now| cost(*c, *k) < cost(*c, now));
+            let cheaper: Vec<(usize, usize)> = flips.iter().copied().filter(gains).collect();
+            if !cheaper.is_empty() && cheaper.len() < flips.len() {
+                self.take_group(&cheaper, *shared);
+            }
+            if let Some(flips) = self.leaving(*shared, &[]).filter(|f| !f.is_empty()) {
+                self.take(&flips);
+            }
+            self.swap(&flips, *shared);
         }
+    }
+
+    /// Flips a group onto a shared child and moves all others off a child that it read before.
+    fn swap(&mut self, flips: &[(usize, usize)], shared: usize) {
+        let now = flips.iter().filter_map(|(c, _)| self.best.choice[*c].map(|k| &self.p.classes[*c][k].children));
+        let mut left: Vec<usize> = now.flatten().copied().filter(|c| *c != shared).collect();
+        left.sort_by_key(|c| self.order.rank[*c]);
+        left.dedup();
+        for child in left {
+            if let Some(others) = self.leaving(child, flips) {
+                let all: Vec<(usize, usize)> = flips.iter().copied().chain(others).collect();
+                self.take(&all);
+            }
+        }
+    }
+
+    /// What moves all live classes that read a child, but for some, onto their cheapest nodes that do not; `None` if one
+    /// has none.
+    fn leaving(&self, shared: usize, except: &[(usize, usize)]) -> Option<Vec<(usize, usize)>> {
+        let live = reached(self.p, &self.best.choice);
+        let mut flips = Vec::new();
+        for class in self.order.classes.iter().filter(|c| live[**c] && !except.iter().any(|(e, _)| e == *c)) {
+            let reads = |k: usize| self.p.classes[*class][k].children.contains(&shared);
+            if self.best.choice[*class].is_none_or(|k| !reads(k)) {
+                continue;
+            }
+            let cheapest = |class: usize| self.p.classes[class].iter().map(|n| n.cost).min().unwrap_or(0);
+            // What is computed already costs nothing more.
+            let cost = |k: usize| {
+                let candidate = &self.p.classes[*class][k];
+                candidate.cost + candidate.children.iter().filter(|c| !live[**c]).map(|c| cheapest(*c)).sum::<u64>()
+            };
+            let others = self.order.candidates[*class].iter().copied().filter(|k| !reads(*k));
+            flips.push((*class, others.min_by_key(|k| cost(*k))?));
+        }
+        Some(flips)
     }
 
     /// Flips a group, with the shared child computed by each of its own nodes in turn.

@@ -58,8 +58,10 @@ pub struct Binding {
 pub struct Work {
     /// Operations, those of matrix products aside.
     pub flops: f64,
-    /// Operations of matrix products.
+    /// Operations of matrix products, those of pairs aside.
     pub dot_flops: f64,
+    /// Operations of matrix products of bf16 in pairs, which some machines have an instruction for.
+    pub pair_flops: f64,
     /// Bytes moved between memory and the kernel.
     pub bytes: f64,
     /// Index quotients that only the verifier can prove to be in range.

@@ -297,7 +297,12 @@ fn emit_kernel<'k>(
         let trips = (batches * groups * row_blocks) as f64;
         result = e.scoped(trips, |e| {
             let work = right.begin(e, a, &s, &lead, &q)?;
-            e.work.dot_flops += 2.0 * (batches * most_rows * columns * inner) as f64;
+            let flops = 2.0 * (batches * most_rows * columns * inner) as f64;
+            if s.pair == 2 {
+                e.work.pair_flops += flops;
+            } else {
+                e.work.dot_flops += flops;
+            }
             if let Right::Codes(c) = &right {
                 e.work.flops += c.unpacking(batches * row_blocks);
             }
