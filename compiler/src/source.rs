@@ -1,5 +1,6 @@
 //! From what a user names (a folder, a package, a text graph) to a package that can be run.
 
+use crate::calibrate::Calibration;
 use crate::checkpoint::check_unread;
 use crate::error::Errors;
 use crate::models::{Architecture, Config, EntryOptions, trace_model};
@@ -50,6 +51,8 @@ pub struct Build {
     pub outline: bool,
     /// Largest scratch, in bytes.
     pub max_scratch: Option<u64>,
+    /// Files of measured figures, each for one of the targets.
+    pub profiles: Vec<PathBuf>,
     /// Leave out the members that dump, verify and explain read.
     pub strip: bool,
     /// Refuse native code in a package.
@@ -73,6 +76,7 @@ impl Build {
             fuse: true,
             outline: true,
             max_scratch: None,
+            profiles: Vec::new(),
             strip: false,
             untrusted: false,
         }
@@ -178,7 +182,8 @@ impl Build {
     /// The options of the compilation, one a target.
     ///
     /// # Errors
-    /// A target that is not known, `MLXC0926` one that is named twice, `MLXC0953` others beside `web`.
+    /// A target that is not known, `MLXC0926` one that is named twice, `MLXC0953` others beside `web`, `MLXC0973` a profile of
+    /// none of them.
     pub fn options(&self) -> Result<Vec<Options>, Errors> {
         if self.is_for_browsers() && self.targets.len() > 1 {
             return Err(Diagnostic::new(953, "a folder for browsers holds no code for other targets")
@@ -200,6 +205,17 @@ impl Build {
             options.outline = self.outline;
             options.max_scratch = self.max_scratch;
             all.push(options);
+        }
+        for path in &self.profiles {
+            let figures = Calibration::read(path)?;
+            let Some(options) = all.iter_mut().find(|o| o.profile.name == figures.target) else {
+                return Err(Diagnostic::new(973, "a profile is of another target")
+                    .at(Location::new(path.display().to_string(), 0, 0))
+                    .expected(all.iter().map(|o| o.profile.name.as_str()).collect::<Vec<_>>().join(", "))
+                    .found(figures.target)
+                    .into());
+            };
+            figures.apply(&mut options.profile);
         }
         if all.is_empty() {
             return Err(Diagnostic::new(901, "no target is named").expected("cpu, or a profile's name").into());

@@ -1,6 +1,7 @@
 //! Measuring a package: whole steps, and each kernel beside what the machine allows.
 
 pub mod limits;
+mod probe;
 
 use crate::error::Errors;
 use crate::executable::runtime_error;

@@ -32,6 +32,8 @@ pub enum Command {
     Compile(Compile),
     /// Measure steps and kernels beside the machine's limits.
     Bench(Bench),
+    /// Measure this machine's rates into a file for --profile.
+    Calibrate(Calibrate),
     /// Write a checkpoint anew, quantised or in another dtype, to a folder other tools read.
     Convert(Convert),
     /// Write text.
@@ -107,6 +109,9 @@ pub struct BuildArgs {
     /// Fail if an entry needs more scratch memory.
     #[arg(long, value_name = "BYTES")]
     pub max_scratch: Option<u64>,
+    /// Decide by the figures that `mlxc calibrate` measured instead of the target's own; once for each target.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Vec<PathBuf>,
 }
 
 /// A numerics level.
@@ -162,6 +167,20 @@ pub struct Bench {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mlxc calibrate`.
+#[derive(Args, Debug)]
+pub struct Calibrate {
+    /// The CPU target whose code measures.
+    #[arg(long, default_value = "cpu")]
+    pub target: String,
+    /// Threads; all the process may use unless given.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// The file to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
 }
 
 /// `mlxc convert`.

@@ -3,6 +3,7 @@
 pub mod args;
 mod bench;
 mod build;
+mod calibrate;
 mod convert;
 mod devices;
 mod dump;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Compile(a) => build::compile(&a),
         Command::Inspect(a) => build::inspect(&a),
         Command::Bench(a) => bench::run(&a),
+        Command::Calibrate(a) => calibrate::run(&a),
         Command::Convert(a) => convert::run(&a),
         Command::Generate(a) => generate::run(&a),
         Command::Chat(a) => generate::chat(&a),
@@ -140,6 +142,7 @@ impl BuildArgs {
             fuse: !self.no_fuse,
             outline: !self.no_outline,
             max_scratch: self.max_scratch,
+            profiles: self.profile.clone(),
             strip: false,
             untrusted: self.untrusted,
         }
