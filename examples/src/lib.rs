@@ -1,4 +1,6 @@
-//! The Rust examples of the book in `docs/`, as doc tests: what the book shows compiles and runs.
+//! Models to copy from, and the Rust examples of the book in `docs/` as doc tests: what the book shows compiles and runs.
+
+pub mod models;
 
 macro_rules! chapters {
     ($($name:ident $file:literal,)*) => {$(

@@ -7,6 +7,7 @@ pub mod fuzz;
 pub mod gaps;
 pub mod kernels;
 pub mod llama;
+pub mod patterns;
 pub mod random;
 mod steps;
 pub mod suite;

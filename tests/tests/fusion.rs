@@ -2,15 +2,16 @@
 
 use mlxc::pipeline::Options;
 use mlxc::weights::RandomWeights;
-use mlxc::{Array, Context, DType, Executable, Module, trace};
+use mlxc::{Context, DType, Executable, Module, trace};
 use mlxc_ir::graph::Role;
 use mlxc_ir::graph::interpret::{self, Mode, Tensor as Value};
 use mlxc_runtime::TensorView;
 use mlxc_tests::compare::excess;
 use mlxc_tests::kernels::Random;
+use mlxc_tests::patterns::PATTERNS;
 
-/// Compiles, counts launches, runs and compares.
-fn check(kernels: usize, model: impl Fn(&Context)) {
+/// Compiles, runs and compares; gives what each launch fused, and the merges that were refused.
+fn check(name: &str, model: impl Fn(&Context)) -> (Vec<String>, String) {
     let module = trace("model", |cx| model(cx)).unwrap_or_else(|e| panic!("{e}"));
     let weights = RandomWeights { seed: 5 };
     let options = Options::for_host().unwrap_or_else(|e| panic!("{e}"));
@@ -19,13 +20,15 @@ fn check(kernels: usize, model: impl Fn(&Context)) {
         let plan = &exe.compiled().scheduled.plan;
         plan.entries[0].launches.iter().map(|l| plan.kernels[l.kernel as usize].comment.clone()).collect()
     };
-    assert_eq!(launches.len(), kernels, "{launches:#?}");
     for size in [1, 5, 37] {
-        compare(&module, &mut exe, &weights, size);
+        compare(name, &module, &mut exe, &weights, size);
     }
+    let refused = exe.compiled().scheduled.merges.iter().flat_map(|m| &m.refused);
+    let refused = refused.map(|r| format!("  {:?} + {:?}: {} [{}]\n", r.first, r.second, r.text, r.code));
+    (launches, refused.collect())
 }
 
-fn compare(module: &Module, exe: &mut Executable, weights: &RandomWeights, size: i64) {
+fn compare(name: &str, module: &Module, exe: &mut Executable, weights: &RandomWeights, size: i64) {
     use mlxc::weights::Weights;
     let f = &module.functions[0];
     let symbols: Vec<i64> = f.symbols.iter().map(|s| size.clamp(s.range.lo, s.range.hi)).collect();
@@ -40,6 +43,9 @@ fn compare(module: &Module, exe: &mut Executable, weights: &RandomWeights, size:
                     let bytes = weights.read(&p.name, &p.ty).unwrap_or_else(|e| panic!("{e}"));
                     Value::from_bytes(p.ty.dtype, &shape, &bytes).expect("weights are whole")
                 }
+                Role::Scalar(id) => Value::ints(DType::I32, &[], &[symbols[id.0 as usize]]),
+                // A state is zero at first.
+                Role::State(_) => Value::floats(p.ty.dtype, &shape, &vec![0.0; shape.iter().product()]),
                 _ => random.tensor(p.ty.dtype, &shape),
             }
         })
@@ -50,7 +56,7 @@ fn compare(module: &Module, exe: &mut Executable, weights: &RandomWeights, size:
         .params
         .iter()
         .zip(&args)
-        .filter(|(p, _)| p.role == Role::Input)
+        .filter(|(p, _)| matches!(p.role, Role::Input | Role::Scalar(_)))
         .map(|(p, t)| (p.name.to_string(), t.dtype, t.shape.iter().map(|n| *n as u64).collect(), t.to_bytes()))
         .collect();
     let views: Vec<(&str, TensorView<'_>)> =
@@ -60,104 +66,24 @@ fn compare(module: &Module, exe: &mut Executable, weights: &RandomWeights, size:
         let shape: Vec<usize> = t.shape().iter().map(|n| *n as usize).collect();
         let t = Value::from_bytes(t.dtype(), &shape, t.bytes()).expect("an output is whole");
         let worst = excess(&t, &reference.results[i], &stated.results[i], 8.0);
-        assert!(worst <= 1.0, "output {i} is {worst} times the allowed error");
-    }
-}
-
-fn rms_norm(x: &Array, w: &Array) -> Array {
-    x * (x.square().mean(-1, true) + 1e-5).rsqrt() * w
-}
-
-fn rows(cx: &Context, name: &str, dtype: DType, n: i64) -> Array {
-    let s = if name == "x" { cx.dim("S", 1..=64) } else { unreachable!("one symbolic input") };
-    cx.input(name, dtype, (s, n))
-}
-
-#[test]
-fn rms_norm_from_primitives_is_one_kernel() {
-    for dtype in [DType::F32, DType::BF16, DType::F16] {
-        check(1, |cx| {
-            let x = rows(cx, "x", dtype, 200);
-            let w = cx.weight("w", dtype, [200]);
-            cx.output("y", &rms_norm(&x, &w).silu());
-        });
+        assert!(worst <= 1.0, "{name}: output {i} is {worst} times the allowed error");
     }
 }
 
 #[test]
-fn softmax_and_log_softmax_from_primitives_are_one_kernel() {
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::F32, 100);
-        let e = (&x - x.max(-1, true)).exp();
-        cx.output("y", &(&e / e.sum(-1, true)));
-    });
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::F32, 77) * 2.0;
-        let shifted = &x - x.max(-1, true);
-        cx.output("y", &(&shifted - shifted.exp().sum(-1, true).log()));
-    });
-}
-
-#[test]
-fn layer_norm_from_primitives_is_one_kernel() {
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::F32, 129);
-        let w = cx.weight("w", DType::F32, [129]);
-        let b = cx.weight("b", DType::F32, [129]);
-        let centred = &x - x.mean(-1, true);
-        let y = &centred * (centred.square().mean(-1, true) + 1e-5).rsqrt() * &w + &b;
-        cx.output("y", &y);
-    });
-}
-
-#[test]
-fn a_residual_joins_the_norm_after_it() {
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::BF16, 96);
-        let r = cx.weight("r", DType::BF16, [96]);
-        let w = cx.weight("w", DType::BF16, [96]);
-        let sum = &x + &r;
-        cx.output("sum", &sum);
-        cx.output("y", &rms_norm(&sum, &w));
-    });
-}
-
-#[test]
-fn a_product_takes_its_bias_activation_and_residual() {
-    for dtype in [DType::F32, DType::BF16] {
-        check(1, |cx| {
-            let x = rows(cx, "x", dtype, 64);
-            let w = cx.weight("w", dtype, [64, 64]);
-            let b = cx.weight("b", dtype, [64]);
-            let y = (x.matmul(&w.t()) + &b).gelu() + &x;
-            cx.output("y", &y);
-        });
+fn every_spelling_of_every_pattern_is_as_many_kernels() {
+    let mut wrong = String::new();
+    for p in PATTERNS {
+        for (spelling, model) in p.spellings {
+            let name = format!("{}, {spelling}", p.name);
+            let (kernels, refused) = check(&name, |cx| model(cx, &cx.dim("S", 1..=64)));
+            if kernels.len() != p.kernels {
+                let (count, wanted) = (kernels.len(), p.kernels);
+                wrong.push_str(&format!("{name}: {count} kernels, not {wanted}: {kernels:#?}\n{refused}"));
+            }
+        }
     }
-}
-
-#[test]
-fn gate_and_up_are_one_product_with_the_activation() {
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::BF16, 64);
-        let gate = cx.weight("gate", DType::BF16, [96, 64]);
-        let up = cx.weight("up", DType::BF16, [96, 64]);
-        let (g, u) = (x.matmul(&gate.t()), x.matmul(&up.t()));
-        cx.output("y", &(g.silu() * u));
-    });
-}
-
-#[test]
-fn reductions_take_what_is_before_and_after() {
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::F32, 50);
-        cx.output("y", &(x * 2.0).exp().sum(-1, false).sqrt());
-    });
-    // Variance and mean of one read.
-    check(1, |cx| {
-        let x = rows(cx, "x", DType::F32, 50);
-        cx.output("mean", &x.mean(-1, false));
-        cx.output("var", &x.var(-1, false, 0));
-    });
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]

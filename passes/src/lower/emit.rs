@@ -443,8 +443,13 @@ impl<'k, 'f> Emitter<'k, 'f> {
         let shared = self.uses[v.node as usize] > 1 || node.name.is_some();
         let computed = self.region.contains(&v.node) && !matches!(node.op, Op::Full { .. });
         let value = if computed && shared { self.k.let_(&self.local_name(v), value) } else { value };
-        self.scopes.last_mut().expect("a scope is always open").insert(key, value);
+        self.keep(v, coords, value);
         Ok(value)
+    }
+
+    /// Keeps a value for whatever reads it in this scope.
+    pub(super) fn keep(&mut self, v: ValueId, coords: &[Coord], value: Val<'k>) {
+        self.scopes.last_mut().expect("a scope is always open").insert((v, coords.to_vec()), value);
     }
 
     /// A name for a local that holds the value.

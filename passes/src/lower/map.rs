@@ -130,9 +130,7 @@ fn attempt(
         let coords = axes.coords(&mut e, ix);
         let trips = axes.trips;
         result = e.scoped(trips, |e| {
-            for (v, at) in &nest.hoisted {
-                e.emit(*v, at)?;
-            }
+            e.emit_reductions(&nest.hoisted)?;
             if nest.scalar {
                 return store_all(e, outputs, &coords);
             }
@@ -141,8 +139,8 @@ fn attempt(
                 let d = domain(e.f, first).to_vec();
                 let (same, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|v| domain(e.f, *v) == d.as_slice());
                 left = rest;
-                if d.len() == rows {
-                    store_all(e, &same, &coords)?;
+                if let Some(at) = once_a_row(&d, rows, &coords) {
+                    store_all(e, &same, &at)?;
                     continue;
                 }
                 let part = block.filter(|_| d == shape).map(|()| ix[ix.len() - 1]);
@@ -161,6 +159,15 @@ fn attempt(
     result?;
     let (bindings, work) = e.finish();
     Ok((Built { kernel: k.finish(), bindings, work, template: "map" }, next))
+}
+
+/// Where a row has its one element of a domain, if it has one.
+pub(super) fn once_a_row(domain: &[Size], rows: usize, coords: &[Coord]) -> Option<Vec<Coord>> {
+    match domain.get(rows) {
+        None => Some(coords.to_vec()),
+        Some(d) if d.as_const() == Some(1) => Some(coords.iter().cloned().chain([Coord::constant(0)]).collect()),
+        Some(_) => None,
+    }
 }
 
 /// Columns are split over tasks where rows alone would leave cores idle.

@@ -5,7 +5,7 @@
 
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::{self, compute};
-use crate::lower::emit::{Emitter, Lowered, Team};
+use crate::lower::emit::{Emitter, Lowered, Team, is_free};
 use mlxc_ir::graph::{ArgOp, BinaryOp, Literal, Op, ReduceOp, ScanOp, ValueId};
 use mlxc_ir::kernel::{Val, Var};
 use mlxc_ir::{DType, Range, Size};
@@ -69,6 +69,29 @@ impl Combine {
     }
 }
 
+/// What one reduction folds.
+struct Fold {
+    x: ValueId,
+    how: Combine,
+    acc: DType,
+    /// Elements are bools.
+    bools: bool,
+}
+
+impl Fold {
+    fn of(e: &Emitter<'_, '_>, v: ValueId) -> Self {
+        let node = e.f.node(v);
+        let Op::Reduce { op, .. } = node.op else { unreachable!("a fold is a reduction") };
+        let from = e.f.ty(node.inputs[0]).dtype;
+        let bools = from == DType::Bool;
+        Fold { x: node.inputs[0], how: Combine::of(op), acc: if bools { DType::I32 } else { compute(from) }, bools }
+    }
+
+    fn identity(&self) -> Literal {
+        self.how.identity(self.acc, self.bools)
+    }
+}
+
 impl<'k> Emitter<'k, '_> {
     /// The value of a reduction node at coordinates of its result.
     pub(crate) fn reduction(&mut self, v: ValueId, coords: &[Coord]) -> Lowered<Val<'k>> {
@@ -77,14 +100,11 @@ impl<'k> Emitter<'k, '_> {
         let node = f.node(v);
         let x = node.inputs[0];
         match &node.op {
-            Op::Reduce { op, axes, keepdims } => {
-                let from = f.ty(x).dtype;
-                let acc = if from == DType::Bool { DType::I32 } else { compute(from) };
+            Op::Reduce { axes, keepdims, .. } => {
                 let kept = expand(coords, axes, *keepdims, f.ty(x).rank());
-                let sum = self.fold(x, axes, &kept, Combine::of(*op), acc)?;
-                let truth = node.types[0].dtype == DType::Bool;
-                let out = if truth { elementwise::cast(self.k, sum, DType::I32, DType::Bool) } else { sum };
-                Ok(self.rounded(out, node.types[0].dtype))
+                let fold = Fold::of(self, v);
+                let sum = self.fold(&fold, axes, &kept)?;
+                Ok(self.folded(v, sum))
             }
             Op::ArgReduce { op, axis, keepdims } => {
                 if self.is_vector(coords) {
@@ -103,51 +123,119 @@ impl<'k> Emitter<'k, '_> {
         }
     }
 
-    /// Folds `x` over `axes`, the other coordinates given.
-    fn fold(&mut self, x: ValueId, axes: &[u32], kept: &[Coord], how: Combine, acc: DType) -> Lowered<Val<'k>> {
+    /// A fold's result as the value of its node.
+    fn folded(&mut self, v: ValueId, total: Val<'k>) -> Val<'k> {
+        let dtype = self.f.ty(v).dtype;
+        let out = if dtype == DType::Bool { elementwise::cast(self.k, total, DType::I32, dtype) } else { total };
+        self.rounded(out, dtype)
+    }
+
+    /// Folds over `axes`, the other coordinates given.
+    fn fold(&mut self, fold: &Fold, axes: &[u32], kept: &[Coord]) -> Lowered<Val<'k>> {
         // What the lanes compute together, each computes a part of by itself.
         let team = self.team.take();
         let value = match team {
-            Some(t) if how.crosses_lanes(acc) => self.fold_together(x, axes, kept, how, acc, t),
-            _ => self.fold_alone(x, axes, kept, how, acc),
+            Some(t) if fold.how.crosses_lanes(fold.acc) => {
+                self.fold_together(fold.x, axes, kept, fold.how, fold.acc, t)
+            }
+            _ => self.fold_alone(std::slice::from_ref(fold), axes, kept).map(|all| all[0]),
         };
         self.team = team;
         value
     }
 
-    fn fold_alone(&mut self, x: ValueId, axes: &[u32], kept: &[Coord], how: Combine, acc: DType) -> Lowered<Val<'k>> {
-        let shape = self.f.ty(x).shape.clone();
+    /// Folds of values of one shape over the same elements, in one pass.
+    fn fold_alone(&mut self, folds: &[Fold], axes: &[u32], kept: &[Coord]) -> Lowered<Vec<Val<'k>>> {
+        let shape = self.f.ty(folds[0].x).shape.clone();
         let along = axes.last().is_some_and(|a| *a as usize + 1 == shape.len()) && !self.is_vector(kept);
-        let identity = self.literal(how.identity(acc, self.f.ty(x).dtype == DType::Bool), acc);
-        let outer: Vec<u32> = if along { axes[..axes.len() - 1].to_vec() } else { axes.to_vec() };
-        if !along {
-            let start = if self.is_vector(kept) { identity.splat(self.width) } else { identity };
-            let total = self.k.var("total", start);
-            self.loops_over(&outer, &shape, kept.to_vec(), &mut |e, at| {
-                let value = e.element(x, &at, acc)?;
-                e.accumulate(&total, value, how, &at);
-                Ok(())
-            })?;
-            return Ok(self.k.let_("result", total.get()));
-        }
-        let last = shape.len() - 1;
-        let extent = shape[last].clone();
-        let total = self.k.var("lanes_total", identity.splat(self.width));
-        let tail = self.tail.take();
-        self.loops_over(&outer, &shape, kept.to_vec(), &mut |e, at| {
-            e.vector_loop("c", &extent, &mut |e, c, full| {
+        let wide = along || self.is_vector(kept);
+        let identities: Vec<Val<'k>> = folds.iter().map(|f| self.literal(f.identity(), f.acc)).collect();
+        let name = if along { "lanes_total" } else { "total" };
+        let start = |x: &Val<'k>| if wide { x.splat(self.width) } else { *x };
+        let totals: Vec<Var<'k>> = identities.iter().map(|x| self.k.var(name, start(x))).collect();
+        let (outer, last) = (if along { &axes[..axes.len() - 1] } else { axes }, shape.len() - 1);
+        let tail = if along { self.tail.take() } else { self.tail };
+        self.loops_over(outer, &shape, kept.to_vec(), &mut |e, at| {
+            if !along {
+                for (f, total) in folds.iter().zip(&totals) {
+                    let value = e.element(f.x, &at, f.acc)?;
+                    e.accumulate(total, value, f.how, &at);
+                }
+                return Ok(());
+            }
+            e.vector_loop("c", &shape[last], &mut |e, c, full| {
                 let mut at = at.clone();
                 at[last] = c;
-                let value = e.element(x, &at, acc)?;
-                let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
-                let value = if full { value } else { e.mask_tail(value, identity) };
-                e.accumulate(&total, value, how, &at);
+                for ((f, total), identity) in folds.iter().zip(&totals).zip(&identities) {
+                    let value = e.element(f.x, &at, f.acc)?;
+                    let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
+                    let value = if full { value } else { e.mask_tail(value, *identity) };
+                    e.accumulate(total, value, f.how, &at);
+                }
                 Ok(())
             })
         })?;
         self.tail = tail;
-        let vector = total.get();
-        Ok(self.k.let_("result", self.across(vector, how)))
+        let result = |(f, total): (&Fold, &Var<'k>)| {
+            let total = if along { self.across(total.get(), f.how) } else { total.get() };
+            self.k.let_("result", total)
+        };
+        Ok(folds.iter().zip(&totals).map(result).collect())
+    }
+
+    /// Emits reductions at their coordinates; those that run over the same elements and do not need each other in one
+    /// pass.
+    pub(crate) fn emit_reductions(&mut self, all: &[(ValueId, Vec<Coord>)]) -> Lowered<()> {
+        let mut left: Vec<(ValueId, Vec<Coord>)> = all.to_vec();
+        while let Some((v, at)) = left.first().cloned() {
+            let alike = left.iter().filter(|(m, to)| *to == at && self.in_one_pass(v, *m, &left));
+            let mates: Vec<ValueId> = alike.map(|(m, _)| *m).collect();
+            if mates.len() < 2 {
+                self.emit(v, &at)?;
+                left.remove(0);
+                continue;
+            }
+            let node = self.f.node(v);
+            let Op::Reduce { axes, keepdims, .. } = &node.op else { unreachable!("only folds run in one pass") };
+            let kept = expand(&at, axes, *keepdims, self.f.ty(node.inputs[0]).rank());
+            let folds: Vec<Fold> = mates.iter().map(|m| Fold::of(self, *m)).collect();
+            mates.iter().for_each(|m| self.note_reduction(*m, &at));
+            for (m, total) in mates.iter().zip(self.fold_alone(&folds, axes, &kept)?) {
+                let value = self.folded(*m, total);
+                let value = self.k.let_(&self.local_name(*m), value);
+                self.keep(*m, &at, value);
+            }
+            left.retain(|(m, to)| *to != at || !mates.contains(m));
+        }
+        Ok(())
+    }
+
+    /// True if two folds have the same elements and neither needs any that is still to be computed.
+    fn in_one_pass(&self, v: ValueId, other: ValueId, left: &[(ValueId, Vec<Coord>)]) -> bool {
+        let (a, b) = (self.f.node(v), self.f.node(other));
+        let (Op::Reduce { axes, keepdims, .. }, Op::Reduce { axes: axes_b, keepdims: keepdims_b, .. }) = (&a.op, &b.op)
+        else {
+            return false;
+        };
+        let alike =
+            axes == axes_b && keepdims == keepdims_b && self.f.ty(a.inputs[0]).shape == self.f.ty(b.inputs[0]).shape;
+        alike && [a, b].iter().all(|n| !left.iter().any(|(l, _)| self.needs(n.inputs[0], *l)))
+    }
+
+    /// True if a value is computed here from another.
+    fn needs(&self, v: ValueId, from: ValueId) -> bool {
+        let mut stack = vec![v];
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(v) = stack.pop() {
+            if v == from {
+                return true;
+            }
+            let inside = self.region.contains(&v.node) || is_free(self.f, v.node);
+            if v.node >= from.node && inside && seen.insert(v) {
+                stack.extend(self.f.node(v).inputs.iter().copied());
+            }
+        }
+        false
     }
 
     pub(super) fn element(&mut self, x: ValueId, at: &[Coord], acc: DType) -> Lowered<Val<'k>> {

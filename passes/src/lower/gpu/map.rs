@@ -7,7 +7,7 @@ use super::items::Axis;
 use super::{GROUP, power_of_two};
 use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered, Region, Target, Team};
-use crate::lower::map::{Built, Nest, RowAxes, domain, no_output, primary, refine, store_all};
+use crate::lower::map::{Built, Nest, RowAxes, domain, no_output, once_a_row, primary, refine, store_all};
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::{Ix, KernelBuilder, Subgroup};
 use mlxc_ir::{Range, Size};
@@ -45,7 +45,7 @@ pub(in crate::lower) fn attempt(
 fn width(f: &Function, outputs: &[ValueId], rank: usize, nest: &Nest) -> u8 {
     let whole = |v: &ValueId| {
         let d = domain(f, *v);
-        d.len() < rank || divides(f, &d[rank - 1], 4)
+        d.len() < rank || d[rank - 1].as_const() == Some(1) || divides(f, &d[rank - 1], 4)
     };
     let split = nest.splits.get(&(rank - 1)).into_iter().flatten().all(|s| s % 4 == 0);
     if split && outputs.iter().all(whole) { 4 } else { 1 }
@@ -182,15 +182,15 @@ fn store_row<'k>(
         let d = domain(e.f, first).to_vec();
         let (same, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|v| domain(e.f, *v) == d.as_slice());
         left = rest;
-        if d.len() == rows {
+        if let Some(at) = once_a_row(&d, rows, coords) {
             // One lane stores what a row has one of.
             let mut result = Ok(());
             if team.lanes == 1 {
-                store_all(e, &same, coords)?;
+                store_all(e, &same, &at)?;
                 continue;
             }
             let one = team.at.eq(k.int(0));
-            k.if_(one, || result = e.scoped(1.0, |e| store_all(e, &same, coords)));
+            k.if_(one, || result = e.scoped(1.0, |e| store_all(e, &same, &at)));
             result?;
             continue;
         }
