@@ -1,0 +1,203 @@
+//! Pictures of a compilation: a page, a graph and a memory plan.
+//!
+//! [`of_compilation`] and [`of_package`] decide what is shown, as data ([`model`]); [`html`], [`dot`] and [`arena`] print
+//! it. Equal input gives equal bytes.
+
+pub mod arena;
+pub mod dot;
+mod escape;
+mod figures;
+mod gather;
+pub mod html;
+pub mod model;
+mod texts;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
+
+use crate::code::{Code, Legalised, modules};
+use crate::error::Errors;
+use crate::pipeline::{Compiled, Options, package_error};
+use crate::{reasons, rewrites};
+use gather::Known;
+use mlxc_codegen::gpu_profiles::{self, ShaderLanguage};
+use mlxc_codegen::llvm;
+use mlxc_codegen::wgsl::Header;
+use mlxc_ir::kernel;
+use mlxc_ir::{Diagnostic, TargetProfile};
+use mlxc_package::{Package, Target, TargetKind};
+use model::Picture;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use texts::Texts;
+
+pub use gather::entry;
+pub use timeline::add as add_times;
+
+const KERNEL_IR: &str = "Kernel IR";
+const LLVM_IR: &str = "LLVM IR";
+/// Languages, those that are kept longest where a page has no room for all first.
+const LANGUAGES: [&str; 4] = [KERNEL_IR, "WGSL", "MSL", LLVM_IR];
+
+/// The name of a model as a picture has it: the last part of its path, never the path.
+pub fn name_of(path: &Path) -> String {
+    let last = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned());
+    last(path).or_else(|| last(&path.canonicalize().ok()?)).unwrap_or_else(|| "model".into())
+}
+
+/// A picture of compilations of one module; `only` picks an entry.
+///
+/// # Errors
+/// What LLVM says when it prints a kernel.
+pub fn of_compilation(model: &str, all: &[Compiled], only: Option<&str>) -> Result<Picture, Errors> {
+    let mut known = Vec::new();
+    for c in all {
+        let plan = &c.scheduled.plan;
+        let kernel_ir = c.scheduled.kernels.iter().map(|k| (k.name.to_string(), kernel::print(k))).collect();
+        known.push(Known {
+            name: c.target().to_string(),
+            plan,
+            profile: Some(c.options.profile.clone()),
+            kernels: c.scheduled.kernels.iter().map(|k| (k.name.to_string(), k.clone())).collect(),
+            functions: c.decomposed.functions.iter().map(|f| f.name.to_string()).collect(),
+            code: vec![(KERNEL_IR.into(), kernel_ir), written(c)?],
+            refused: Some(reasons::collect(c)),
+        });
+    }
+    let rules = all.first().map(rewrites::collect);
+    Ok(draw(model, &known, rules, only, Vec::new()))
+}
+
+/// A picture of a package, for some of its targets, with what it holds; `only` picks an entry.
+///
+/// # Errors
+/// A member that is damaged.
+pub fn of_package(model: &str, package: &Package, targets: &[&Target], only: Option<&str>) -> Result<Picture, Errors> {
+    let functions = functions_of(package);
+    let mut known = Vec::new();
+    let mut absent = Vec::new();
+    for t in targets {
+        let mut code = Vec::new();
+        let member = package.member(&crate::source::kernels_member(&t.name)).ok();
+        let text = member.map(|b| String::from_utf8_lossy(b).into_owned());
+        let kernels = text.as_deref().and_then(|t| kernel::parse(t, "ir/kernels").ok()).unwrap_or_default();
+        if text.is_none() {
+            absent.push(format!(
+                "Kernel IR, estimates and operations for {}: the package was stripped of them. Bytes are those of the \
+                 buffers that a launch binds.",
+                t.name
+            ));
+        } else {
+            code.push((KERNEL_IR.into(), kernels.iter().map(|k| (k.name.to_string(), kernel::print(k))).collect()));
+        }
+        let profile = Options::for_target(&t.name).ok().map(|o| o.profile);
+        match t.kind {
+            TargetKind::Native => absent.push(format!(
+                "LLVM IR for {}: a package holds machine code; the model's folder gives LLVM IR too.",
+                t.name
+            )),
+            TargetKind::Shader => code.extend(shaders(package, t, profile.as_ref())?),
+        }
+        let refused = reasons::of_package(package, &t.name);
+        if refused.is_none() {
+            absent.push(format!("Refused merges for {}: the package was stripped of them.", t.name));
+        }
+        let plan = package.plan_of(t);
+        let kernels = kernels.into_iter().map(|k| (k.name.to_string(), k)).collect();
+        known.push(Known { name: t.name.clone(), plan, profile, kernels, functions: functions.clone(), code, refused });
+    }
+    let rules = rewrites::of_package(package);
+    if rules.is_none() {
+        absent.push("Rewrite rules: the package was stripped of them, or is of an older version.".into());
+    }
+    Ok(draw(model, &known, rules, only, absent))
+}
+
+fn draw(
+    model: &str,
+    known: &[Known<'_>],
+    rules: Option<Vec<rewrites::Rewrites>>,
+    only: Option<&str>,
+    mut absent: Vec<String>,
+) -> Picture {
+    let mut targets: Vec<model::Target> = known.iter().map(|k| gather::target(k, only)).collect();
+    let mut texts = Texts::default();
+    for language in LANGUAGES {
+        for (k, t) in known.iter().zip(&mut targets) {
+            gather::code(k, language, &mut t.kernels, &mut texts);
+        }
+    }
+    let (texts, (cut, bytes)) = texts.finish();
+    if cut > 0 {
+        absent.push(format!(
+            "{} of code in {cut} texts, which would make the page too large: `mlxc dump --kernel NAME` prints them.",
+            crate::report::human(bytes as u64)
+        ));
+    }
+    let writer = mlxc_package::WRITER.into();
+    Picture { model: model.into(), writer, targets, rules, measured: None, texts, absent }
+}
+
+/// A compilation's code in its target's language, by kernel.
+fn written(c: &Compiled) -> Result<(String, BTreeMap<String, String>), Diagnostic> {
+    match &c.legal {
+        Legalised::Cpu(all) => {
+            let one = |l: &mlxc_codegen::legalise::Legal| {
+                llvm::print_ir(l).map(|text| (l.kernel().name.to_string(), text))
+            };
+            // Any number of threads gives the same texts in the same order.
+            let all = all.par_iter().map(one).collect::<Result<BTreeMap<_, _>, _>>()?;
+            Ok((LLVM_IR.into(), all))
+        }
+        Legalised::Gpu(all) => {
+            let Code::Shaders(shaders) = &c.code else { return Ok((KERNEL_IR.into(), BTreeMap::new())) };
+            let mut out: BTreeMap<String, String> = BTreeMap::new();
+            for m in modules(all, shaders.language, Header::Naga) {
+                out.entry(m.kernel).or_default().push_str(&m.text);
+            }
+            Ok((language_name(shaders.language).into(), out))
+        }
+    }
+}
+
+fn language_name(language: ShaderLanguage) -> &'static str {
+    match language {
+        ShaderLanguage::Wgsl => "WGSL",
+        ShaderLanguage::Msl => "MSL",
+    }
+}
+
+/// The shaders that a package holds for a target, by kernel.
+fn shaders(
+    package: &Package,
+    target: &Target,
+    profile: Option<&TargetProfile>,
+) -> Result<Option<(String, BTreeMap<String, String>)>, Errors> {
+    let Some(profile) = profile else { return Ok(None) };
+    let code = package.code(target).map_err(package_error)?;
+    let mut symbols = package.symbols(target).map_err(package_error)?;
+    symbols.sort_by_key(|s| s.1);
+    let ends: Vec<u64> = symbols.iter().skip(1).map(|s| s.1).chain([code.len() as u64]).collect();
+    let module = |symbol: &str| {
+        let at = symbols.iter().position(|(s, _)| s == symbol)?;
+        code.get(symbols[at].1 as usize..ends[at] as usize)
+    };
+    let mut out: BTreeMap<String, String> = BTreeMap::new();
+    for k in &package.plan_of(target).kernels {
+        for p in &k.phases {
+            if let Some(text) = module(&p.symbol) {
+                out.entry(k.name.clone()).or_default().push_str(&String::from_utf8_lossy(text));
+            }
+        }
+    }
+    Ok(Some((language_name(gpu_profiles::language(profile)).into(), out)))
+}
+
+/// Names of the functions that blocks are numbered by; none where the package was stripped.
+fn functions_of(package: &Package) -> Vec<String> {
+    let text = package.member("ir/lowered").ok().map(|b| String::from_utf8_lossy(b).into_owned());
+    let parsed = text.and_then(|t| mlxc_ir::graph::text::parse_source(&t, "ir/lowered").ok());
+    parsed.map_or_else(Vec::new, |m| m.functions.iter().map(|f| f.name.to_string()).collect())
+}
