@@ -38,7 +38,7 @@ pub fn run(a: &Explain) -> Outcome {
         return Err(no_entry(a, &plan));
     }
     if let Some(path) = &a.svg {
-        return write_file(path, picture::arena::svg(&picture::entry(&plan, entries[0])).as_bytes());
+        return write_file(path, picture::arena::svg(&picture::entry(&plan, entries[0], None)).as_bytes());
     }
     let mut out = String::new();
     if a.json {
@@ -72,15 +72,23 @@ fn no_entry(a: &Explain, plan: &Plan) -> Failure {
 fn draw(a: &Explain) -> Outcome {
     let build = a.build.build();
     let name = picture::name_of(&build.model);
+    let trace = match &a.trace {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| file_error(&path.display().to_string(), &e))?;
+            Some(picture::Trace::read(&text)?)
+        }
+        None => None,
+    };
     let only = a.entry.as_deref();
+    let wanted = picture::Wanted { entry: only, trace: trace.as_ref() };
     let has_entry = |plan: &Plan| only.is_none_or(|n| plan.entries.iter().any(|e| e.name == n));
-    let mut shown = if build.is_package() {
+    let shown = if build.is_package() {
         let package = build.open_package()?;
         let targets = a.build.targets_of(&package)?;
         if let Some(t) = targets.iter().find(|t| !has_entry(package.plan_of(t))) {
             return Err(no_entry(a, package.plan_of(t)));
         }
-        picture::of_package(&name, &package, &targets, only)?
+        picture::of_package(&name, &package, &targets, wanted)?
     } else {
         let progress = Progress::new();
         // A graph is of one target, as the other outputs are.
@@ -92,12 +100,8 @@ fn draw(a: &Explain) -> Outcome {
         if let Some(c) = all.iter().find(|c| !has_entry(&c.scheduled.plan)) {
             return Err(no_entry(a, &c.scheduled.plan));
         }
-        picture::of_compilation(&name, &all, only)?
+        picture::of_compilation(&name, &all, wanted)?
     };
-    if let Some(path) = &a.trace {
-        let text = std::fs::read_to_string(path).map_err(|e| file_error(&path.display().to_string(), &e))?;
-        picture::add_times(&mut shown, &text)?;
-    }
     let Some(first) = shown.targets.first() else {
         return Err(Diagnostic::new(963, "the package holds no code, so there is nothing to draw").into());
     };

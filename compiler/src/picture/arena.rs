@@ -116,8 +116,8 @@ fn one(i: usize, b: &Buffer, [x, y, width, height]: [f64; 4]) -> String {
         i * 3 % COLOURS,
         html(&sentence(b))
     );
-    // About 6 units a letter.
-    let room = ((width - 8.0) / 6.2).max(0.0) as usize;
+    // Less than 7 units a letter.
+    let room = ((width - 6.0) / 6.8).max(0.0) as usize;
     if height >= 13.0 && room >= 4 {
         let name = match b.name.chars().count() > room {
             true => b.name.chars().take(room - 1).chain(['…']).collect(),

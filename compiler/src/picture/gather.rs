@@ -2,6 +2,8 @@
 
 use super::model::{Access, Arena, Buffer, Code, Edge, Entry, Kernel, Launch, Place, Symbol, Target};
 use super::texts::Texts;
+use super::timeline::Trace;
+use super::Wanted;
 use crate::reasons::Reason;
 use mlxc_ir::TargetProfile;
 use mlxc_ir::kernel;
@@ -27,21 +29,21 @@ pub struct Known<'a> {
     pub refused: Option<Vec<Reason>>,
 }
 
-/// A target's part of the picture, its code aside; `only` picks an entry.
-pub fn target(known: &Known<'_>, only: Option<&str>) -> Target {
+/// A target's part of the picture, its code aside.
+pub fn target(known: &Known<'_>, wanted: Wanted<'_>) -> Target {
     let plan = known.plan;
     let counted = plan.kernels.iter().all(|k| known.kernels.contains_key(&k.name));
-    let chosen = plan.entries.iter().filter(|e| only.is_none_or(|n| n == e.name));
+    let chosen = plan.entries.iter().filter(|e| wanted.entry.is_none_or(|n| n == e.name));
     let mut out = Target {
         name: known.name.clone(),
         counted,
         weight_bytes: plan.weights.iter().map(|w| w.bytes).sum(),
         state_bytes: plan.states.iter().map(|s| s.bytes).sum(),
         kernels: plan.kernels.iter().map(kernel_of).collect(),
-        entries: chosen.map(|e| entry(plan, e)).collect(),
+        entries: chosen.map(|e| entry(plan, e, wanted.trace)).collect(),
         refused: known.refused.clone(),
     };
-    let chosen = plan.entries.iter().filter(|e| only.is_none_or(|n| n == e.name));
+    let chosen = plan.entries.iter().filter(|e| wanted.entry.is_none_or(|n| n == e.name));
     for (e, planned) in out.entries.iter_mut().zip(chosen) {
         for (l, planned_launch) in e.launches.iter_mut().zip(&planned.launches) {
             if let Some((block, _)) = planned_launch.block {
@@ -50,7 +52,7 @@ pub fn target(known: &Known<'_>, only: Option<&str>) -> Target {
             }
         }
         if counted {
-            count(known, planned, e);
+            count(known, planned, e, wanted.trace);
         }
     }
     out
@@ -89,10 +91,10 @@ fn kernel_of(k: &plan::Kernel) -> Kernel {
 }
 
 /// An entry as the plan alone tells it: bytes are those of the buffers, times are not known.
-pub fn entry(plan: &Plan, e: &plan::Entry) -> Entry {
+pub fn entry(plan: &Plan, e: &plan::Entry, trace: Option<&Trace>) -> Entry {
     let name = |id: SymId| e.symbols.get(id.0 as usize).map_or_else(|| format!("?{}", id.0), |s| s.name.clone());
     let sizes = |list: &[Size]| list.iter().map(|s| s.display(&name).to_string()).collect::<Vec<_>>();
-    let at = largest(e);
+    let at = values(e, trace);
     let buffers: Vec<Buffer> = e
         .buffers
         .iter()
@@ -147,8 +149,7 @@ pub fn entry(plan: &Plan, e: &plan::Entry) -> Entry {
     }
 }
 
-/// The symbols' values that work is counted at: sizes at their largest, and so are host scalars, unless the entry does
-/// not allow both; then those are at their least.
+/// Sizes at their largest, and so are host scalars, unless the entry does not allow both; then those are at their least.
 fn largest(e: &plan::Entry) -> Vec<i64> {
     let most: Vec<i64> = e.symbols.iter().map(|s| s.range.hi).collect();
     if e.requires.iter().all(|r| r.eval(&most) >= 0) {
@@ -158,9 +159,15 @@ fn largest(e: &plan::Entry) -> Vec<i64> {
     e.symbols.iter().map(|s| if scalar(s) { s.range.lo } else { s.range.hi }).collect()
 }
 
+/// The values that work is counted at: those of a run, else the largest.
+fn values(e: &plan::Entry, trace: Option<&Trace>) -> Vec<i64> {
+    let measured = |s: &plan::Symbol| trace?.value(&e.name, &s.name).filter(|v| s.range.lo <= *v && *v <= s.range.hi);
+    e.symbols.iter().map(measured).collect::<Option<Vec<i64>>>().unwrap_or_else(|| largest(e))
+}
+
 /// Counts the work of each launch, as `bench` does, and what the cost model makes of it.
-fn count(known: &Known<'_>, planned: &plan::Entry, e: &mut Entry) {
-    let at = largest(planned);
+fn count(known: &Known<'_>, planned: &plan::Entry, e: &mut Entry, trace: Option<&Trace>) {
+    let at = values(planned, trace);
     let mut seen: BTreeMap<(u32, u32, Vec<i64>), Option<kernel::Work>> = BTreeMap::new();
     for (l, planned) in e.launches.iter_mut().zip(&planned.launches) {
         let scalars: Vec<i64> = planned.scalars.iter().map(|s| s.eval(&at)).collect();

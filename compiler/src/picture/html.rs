@@ -184,35 +184,38 @@ fn memory(out: &mut String, e: &Entry) {
     }
     let _ = writeln!(out, "<div class=\"scroll\">{}</div>", arena::inline(e));
     out.push_str("<p class=\"readout\" aria-live=\"polite\"></p>\n");
+    let mut live: Vec<_> =
+        e.buffers.iter().filter(|b| b.offset.is_some() && b.first <= a.peak && a.peak <= b.last).collect();
+    let shared = live.iter().any(|b| b.alias.is_some());
     out.push_str("<details class=\"table\" open><summary>What is live at the peak</summary>\n<div class=\"scroll\"><table>\n");
     let _ = writeln!(
         out,
         "<caption>Launch {}: {}</caption>\n<thead><tr><th scope=\"col\">Buffer</th><th scope=\"col\">Type</th>\
          <th scope=\"col\" class=\"number\">Bytes</th><th scope=\"col\" class=\"number\">At</th>\
-         <th scope=\"col\">Launches</th><th scope=\"col\">Shares memory</th></tr></thead>\n<tbody>",
+         <th scope=\"col\">Launches</th>{}</tr></thead>\n<tbody>",
         a.peak,
-        human(a.live.get(a.peak as usize).copied().unwrap_or(0))
+        human(a.live.get(a.peak as usize).copied().unwrap_or(0)),
+        if shared { "<th scope=\"col\">Shares memory</th>" } else { "" }
     );
-    let mut live: Vec<_> =
-        e.buffers.iter().filter(|b| b.offset.is_some() && b.first <= a.peak && a.peak <= b.last).collect();
     live.sort_by_key(|b| (std::cmp::Reverse(b.bytes), b.offset));
     for b in live {
-        let alias = b.alias.as_ref().map_or_else(String::new, |(of, why)| {
+        let with = |(of, why): &(u32, String)| {
             let of = e.buffers.get(*of as usize).map_or("", |b| b.name.as_str());
             format!("with {of}: {why}")
-        });
+        };
+        let alias = b.alias.as_ref().map_or_else(String::new, with);
+        let alias = if shared { format!("<td>{}</td>", html(&alias)) } else { alias };
         let _ = writeln!(
             out,
             "<tr><th scope=\"row\">{}</th><td class=\"code\">{}[{}]</td><td class=\"number\">{}</td>\
-             <td class=\"number\">{}</td><td>{} to {}</td><td>{}</td></tr>",
+             <td class=\"number\">{}</td><td>{} to {}</td>{alias}</tr>",
             html(&b.name),
             html(&b.dtype),
             html(&b.shape.join(", ")),
             human(b.bytes),
             b.offset.unwrap_or(0),
             b.first,
-            b.last,
-            html(&alias)
+            b.last
         );
     }
     out.push_str("</tbody></table></div></details>\n");

@@ -34,7 +34,16 @@ use std::path::Path;
 use texts::Texts;
 
 pub use gather::entry;
-pub use timeline::add as add_times;
+pub use timeline::Trace;
+
+/// What of a compilation is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// One entry; all unless given.
+    pub entry: Option<&'a str>,
+    /// Times of a run; work is counted at its sizes then.
+    pub trace: Option<&'a Trace>,
+}
 
 const KERNEL_IR: &str = "Kernel IR";
 const LLVM_IR: &str = "LLVM IR";
@@ -47,11 +56,11 @@ pub fn name_of(path: &Path) -> String {
     last(path).or_else(|| last(&path.canonicalize().ok()?)).unwrap_or_else(|| "model".into())
 }
 
-/// A picture of compilations of one module; `only` picks an entry.
+/// A picture of compilations of one module.
 ///
 /// # Errors
-/// What LLVM says when it prints a kernel.
-pub fn of_compilation(model: &str, all: &[Compiled], only: Option<&str>) -> Result<Picture, Errors> {
+/// What LLVM says when it prints a kernel, or a trace that does not fit.
+pub fn of_compilation(model: &str, all: &[Compiled], wanted: Wanted<'_>) -> Result<Picture, Errors> {
     let mut known = Vec::new();
     for c in all {
         let plan = &c.scheduled.plan;
@@ -67,14 +76,14 @@ pub fn of_compilation(model: &str, all: &[Compiled], only: Option<&str>) -> Resu
         });
     }
     let rules = all.first().map(rewrites::collect);
-    Ok(draw(model, &known, rules, only, Vec::new()))
+    Ok(draw(model, &known, rules, wanted, Vec::new())?)
 }
 
-/// A picture of a package, for some of its targets, with what it holds; `only` picks an entry.
+/// A picture of a package, for some of its targets, with what it holds.
 ///
 /// # Errors
-/// A member that is damaged.
-pub fn of_package(model: &str, package: &Package, targets: &[&Target], only: Option<&str>) -> Result<Picture, Errors> {
+/// A member that is damaged, or a trace that does not fit.
+pub fn of_package(model: &str, package: &Package, targets: &[&Target], wanted: Wanted<'_>) -> Result<Picture, Errors> {
     let functions = functions_of(package);
     let mut known = Vec::new();
     let mut absent = Vec::new();
@@ -112,17 +121,17 @@ pub fn of_package(model: &str, package: &Package, targets: &[&Target], only: Opt
     if rules.is_none() {
         absent.push("Rewrite rules: the package was stripped of them, or is of an older version.".into());
     }
-    Ok(draw(model, &known, rules, only, absent))
+    Ok(draw(model, &known, rules, wanted, absent)?)
 }
 
 fn draw(
     model: &str,
     known: &[Known<'_>],
     rules: Option<Vec<rewrites::Rewrites>>,
-    only: Option<&str>,
+    wanted: Wanted<'_>,
     mut absent: Vec<String>,
-) -> Picture {
-    let mut targets: Vec<model::Target> = known.iter().map(|k| gather::target(k, only)).collect();
+) -> Result<Picture, Diagnostic> {
+    let mut targets: Vec<model::Target> = known.iter().map(|k| gather::target(k, wanted)).collect();
     let mut texts = Texts::default();
     for language in LANGUAGES {
         for (k, t) in known.iter().zip(&mut targets) {
@@ -137,7 +146,11 @@ fn draw(
         ));
     }
     let writer = mlxc_package::WRITER.into();
-    Picture { model: model.into(), writer, targets, rules, measured: None, texts, absent }
+    let mut out = Picture { model: model.into(), writer, targets, rules, measured: None, texts, absent };
+    if let Some(trace) = wanted.trace {
+        trace.add_to(&mut out)?;
+    }
+    Ok(out)
 }
 
 /// A compilation's code in its target's language, by kernel.

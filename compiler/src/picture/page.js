@@ -109,9 +109,16 @@
     return { shown, rows };
   };
 
+  /// The launches that a row stands for, and their mean: repetitions move the same bytes and take different times.
+  const standsFor = (launch, shown) => entry().launches.filter((_, i) => shown[i] === launch);
+  const mean = (launches) => {
+    const values = launches.map(way().of).filter((v) => v !== null);
+    return values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+  };
   const scale = () => {
-    const values = entry().launches.map(way().of).filter((v) => v !== null && v > 0);
-    const high = values.length ? Math.max(...values) : 0;
+    const { shown, rows } = layout();
+    const values = rows.filter((r) => r.launch !== undefined).map((r) => mean(standsFor(r.launch, shown)));
+    const high = Math.max(0, ...values.filter((v) => v !== null));
     return { high, heat: (v) => `${(high > 0 ? 4 + (96 * v) / high : 0).toFixed(1)}%`, any: high > 0 };
   };
 
@@ -155,7 +162,7 @@
   const roving = (button) => rowButtons().forEach((b) => (b.tabIndex = b === button ? 0 : -1));
   const graph = () => {
     const e = entry();
-    const { rows } = layout();
+    const { shown, rows } = layout();
     const sc = scale();
     const list = h("ol", { "aria-label": `Kernels of ${e.name} in launch order`, onkeydown: keys });
     for (const row of rows) {
@@ -176,9 +183,11 @@
       }
       const l = e.launches[row.launch];
       const k = kernelOf(l);
-      const v = way().of(l);
+      const stands = standsFor(row.launch, shown);
+      const v = mean(stands);
       const text = v === null ? "–" : way().text(v);
-      const times = row.run && row.run.times > 1 && state.open.has(row.run.key) ? ` · ${l.repetition + 1} of ${row.run.last + 1}` : "";
+      const times = row.run && row.run.times > 1 && state.open.has(row.run.key) ? ` · ${l.repetition + 1} of ${row.run.last + 1}`
+        : stands.length > 1 && state.by === "measured" ? ` · mean of ${stands.length}` : "";
       list.append(h("li", { class: row.run ? "inside" : null }, h("button", {
         class: "kernel", type: "button", tabindex: -1, "data-launch": row.launch, "--heat": v === null ? "0%" : sc.heat(v),
         "aria-expanded": String(state.launch === row.launch), "aria-controls": "detail",
@@ -362,8 +371,8 @@
       h("ol", { class: `bars ${way().style}` }, all.slice(0, 14).map(([k, v]) => h("li", {}, h("button", { type: "button", onclick: () => open(v.first, true) },
         h("b", {}, `${target().kernels[k].name}${v.launches > 1 ? ` ×${v.launches}` : ""}`), h("span", {}, h("i", { "--share": `${((100 * v.value) / most).toFixed(2)}%` })),
         h("span", {}, way().text(v.value)))))),
-      all.length > 14 ? h("p", { class: "note" }, `and ${all.length - 14} kernels with less`) : null,
-      h("p", { class: "note" }, "Choose a kernel to see its buffers, lines and code: arrow keys move, Enter opens, Esc closes."),
+      all.length > 14 ? h("p", { class: "remark" }, `and ${all.length - 14} kernels with less`) : null,
+      h("p", { class: "remark" }, "Choose a kernel to see its buffers, lines and code: arrow keys move, Enter opens, Esc closes."),
     ];
   };
 
@@ -376,7 +385,7 @@
       const buffer = e.buffers[b];
       const from = e.edges.filter((x) => x.to === launch && x.buffer === b).map((x) => x.from);
       const to = e.edges.filter((x) => x.from === launch && x.buffer === b).map((x) => x.to);
-      const alias = buffer.alias ? h("div", { class: "note" }, `In the memory of ${e.buffers[buffer.alias[0]].name}: ${buffer.alias[1]}`) : null;
+      const alias = buffer.alias ? h("div", { class: "remark" }, `In the memory of ${e.buffers[buffer.alias[0]].name}: ${buffer.alias[1]}`) : null;
       return h("tr", {}, h("th", { scope: "row" }, breakable(buffer.name), alias), h("td", {}, access[i]), h("td", {}, buffer.place), h("td", { class: "code type" }, typeOf(buffer)),
         h("td", { class: "number" }, human(buffer.bytes)),
         h("td", {}, from.length ? ["from ", several(from)] : null, from.length && to.length ? "; " : null, to.length ? ["to ", several(to.slice(0, 4)), to.length > 4 ? ` and ${to.length - 4} more` : ""] : null));
@@ -387,12 +396,12 @@
 
   const refusals = (l) => {
     const all = target().refused;
-    if (!all) return [h("p", { class: "note" }, "The package does not hold them.")];
+    if (!all) return [h("p", { class: "remark" }, "The package does not hold them.")];
     const mine = new Set(wrote(l, entry(), target()));
     mine.add(kernelOf(l).name);
     mine.add(kernelOf(l).name.replace(/_\d+$/, ""));
     const near = all.filter((r) => r.function === l.function && (r.first.some((v) => mine.has(v)) || r.second.some((v) => mine.has(v))));
-    if (!near.length) return [h("p", { class: "note" }, "No merge with it was tried and refused.")];
+    if (!near.length) return [h("p", { class: "remark" }, "No merge with it was tried and refused.")];
     const names = (list) => (list.length > 8 ? `{${list.slice(0, 8).join(", ")}, … ${list.length - 8} more}` : `{${list.join(", ")}}`);
     const one = (r) => h("li", {}, h("span", { class: "badge" }, r.code), h("span", {}, r.text),
       typeof r.apart === "number" && typeof r.together === "number" ? h("small", {}, `two kernels ${time(r.apart)}, one ${time(r.together)}`) : null,
@@ -440,7 +449,7 @@
   };
   const codeTabs = (l) => {
     const all = codes(l);
-    if (!all.length) return [h("p", { class: "note" }, "No code is held for it.")];
+    if (!all.length) return [h("p", { class: "remark" }, "No code is held for it.")];
     const key = (c) => `${c.target}/${c.kernel}/${c.language}`;
     let chosen = Math.max(0, all.findIndex((c) => key(c) === state.tab));
     const panel = h("div", { id: "code", role: "tabpanel", tabindex: -1 });
@@ -458,13 +467,13 @@
       panel.setAttribute("aria-labelledby", `tab-${i}`);
       const c = all[i].code;
       panel.replaceChildren(
-        c.text === null ? h("p", { class: "note" }, `${human(c.left_out)} are left out to keep the page small.`) : h("pre", { tabindex: 0, "aria-label": `${all[i].language} of ${all[i].kernel} for ${all[i].target}` }, coloured(data.texts[c.text])),
-        ...(c.text !== null && c.left_out ? [h("p", { class: "note" }, `${human(c.left_out)} more are left out.`)] : []));
+        c.text === null ? h("p", { class: "remark" }, `${human(c.left_out)} are left out to keep the page small.`) : h("pre", { tabindex: 0, "aria-label": `${all[i].language} of ${all[i].kernel} for ${all[i].target}` }, coloured(data.texts[c.text])),
+        ...(c.text !== null && c.left_out ? [h("p", { class: "remark" }, `${human(c.left_out)} more are left out.`)] : []));
       if (focus) tabs.children[i].focus();
     };
     show(chosen, false);
     const missing = data.targets.filter((t) => !all.some((c) => c.target === t.name)).map((t) => t.name);
-    return [tabs, panel, missing.length ? h("p", { class: "note" }, `${missing.join(", ")} fuses otherwise: no kernel there stores the same values.`) : null];
+    return [tabs, panel, missing.length ? h("p", { class: "remark" }, `${missing.join(", ")} fuses otherwise: no kernel there stores the same values.`) : null];
   };
 
   const detail = () => {
@@ -485,7 +494,7 @@
           l.measured === null ? null : ["Measured", time(l.measured)], share === null ? null : [`Share of ${way().label}`, `${(100 * share).toFixed(1)} %`],
           ["Grid", l.grid.length ? l.grid.join(" × ") : "1"]]),
         h("h4", {}, `Fused: ${k.fused.length} ${k.fused.length === 1 ? "op" : "ops"}`), h("ul", { class: "chips" }, folded(k.fused).map(([f, n]) => h("li", {}, n > 1 ? `${f} ×${n}` : f))),
-        h("h4", {}, "From"), k.origin.length ? h("ul", { class: "lines" }, k.origin.map((o) => h("li", {}, o))) : h("p", { class: "note" }, "No lines are known."),
+        h("h4", {}, "From"), k.origin.length ? h("ul", { class: "lines" }, k.origin.map((o) => h("li", {}, o))) : h("p", { class: "remark" }, "No lines are known."),
         h("h4", {}, "Buffers"), bufferTable(l, state.launch),
         h("h4", {}, "Refused merges around it"), refusals(l),
         h("h4", {}, "Code"), codeTabs(l),
@@ -503,7 +512,7 @@
     section.hidden = !m;
     if (!m) return;
     if (!of) {
-      byId("lanes").replaceChildren(h("p", { class: "note" }, "The trace has no times for this entry and target."));
+      byId("lanes").replaceChildren(h("p", { class: "remark" }, "The trace has no times for this entry and target."));
       return;
     }
     const e = entry();
@@ -521,20 +530,20 @@
     });
     for (let i = 0; i <= 4; i++) {
       const t = first + ((last - first) * i) / 4;
-      svg.append(s("text", { class: "lane-label", x: x(t), y: top + lanes.length * laneHeight + 16, "text-anchor": i === 0 ? "start" : i === 4 ? "end" : "middle" }, time(t - first)));
+      svg.append(s("text", { class: "lane-label", x: x(t), y: top + lanes.length * laneHeight + 16, "text-anchor": i === 0 ? "start" : i === 4 ? "end" : "middle" }, i ? time(t - first) : "0"));
     }
     const readout = h("p", { class: "readout", "aria-live": "polite" });
     const say = (l, i) => `Launch ${i}: ${title(l)}, ${time(l.measured || 0)} measured${l.seconds === null ? "" : `, ${time(l.seconds)} estimated`}`;
     e.launches.forEach((l, i) => {
       if (l.measured === null) return;
-      const width = Math.max(1, x(starts[i] + l.measured) - x(starts[i]));
+      const width = Math.max(2, x(starts[i] + l.measured) - x(starts[i]));
       const y = top + lanes.indexOf(kernelOf(l).template) * laneHeight + 5;
       const g = s("g", {
-        class: "slot", tabindex: -1, role: "button", "data-launch": i, "aria-label": say(l, i), "--heat": `${(20 + (80 * l.measured) / most).toFixed(1)}%`,
+        class: width > 5 ? "slot" : "slot thin", tabindex: -1, role: "button", "data-launch": i, "aria-label": say(l, i), "--heat": `${(40 + (60 * l.measured) / most).toFixed(1)}%`,
         onclick: () => open(i, true), onmouseenter: () => (readout.textContent = say(l, i)), onfocus: () => (readout.textContent = say(l, i)),
         onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(i, true); } },
       }, s("rect", { x: x(starts[i]), y, width, height: laneHeight - 10, rx: 2 }));
-      const room = Math.floor((width - 6) / 6.4);
+      const room = Math.floor((width - 8) / 7);
       const name = title(l);
       if (room >= 5) g.append(s("text", { x: x(starts[i]) + 4, y: y + 19 }, name.length > room ? `${name.slice(0, room - 1)}…` : name));
       svg.append(g);
