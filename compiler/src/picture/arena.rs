@@ -88,14 +88,24 @@ fn draw(e: &Entry, alone: bool) -> String {
     }
     let step = [1, 2, 5, 10, 20, 50, 100, 200, 500].into_iter().find(|s| e.launches.len() / s <= 24).unwrap_or(1000);
     for i in (0..e.launches.len()).step_by(step) {
-        let _ =
-            writeln!(out, "<text x=\"{:.2}\" y=\"{}\" text-anchor=\"middle\">{i}</text>", x(i as f64 + 0.5), HEIGHT + 16.0);
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.2}\" y=\"{}\" text-anchor=\"middle\">{i}</text>",
+            x(i as f64 + 0.5),
+            HEIGHT + 16.0
+        );
     }
     let _ = writeln!(out, "<text x=\"0\" y=\"{}\">launch</text>", HEIGHT + 34.0);
     if let Some(live) = a.live.get(peak as usize) {
         // The label leans to the side that has room.
         let at = f64::from(peak) + 0.5;
-        let anchor = if at < launches * 0.2 { "start" } else if at > launches * 0.8 { "end" } else { "middle" };
+        let anchor = if at < launches * 0.2 {
+            "start"
+        } else if at > launches * 0.8 {
+            "end"
+        } else {
+            "middle"
+        };
         let _ = writeln!(
             out,
             "<text class=\"note\" x=\"{:.2}\" y=\"{}\" text-anchor=\"{anchor}\">peak at launch {peak}: {} live</text>",

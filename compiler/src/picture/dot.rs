@@ -46,7 +46,10 @@ fn entry(out: &mut String, target: &Target, number: usize, e: &Entry) {
         let access = &target.kernels[l.kernel as usize].access;
         for ((mine, other), a) in l.buffers.iter().zip(&e.launches[shown[i]].buffers).zip(access) {
             let made = *a != Access::Read && e.buffers[*mine as usize].first == i as u32;
-            if made || e.buffers[*mine as usize].place == Place::Weight || e.buffers[*mine as usize].place == Place::State {
+            if made
+                || e.buffers[*mine as usize].place == Place::Weight
+                || e.buffers[*mine as usize].place == Place::State
+            {
                 stands_for[*mine as usize] = stands_for[*other as usize];
             }
         }
@@ -109,11 +112,7 @@ fn entry(out: &mut String, target: &Target, number: usize, e: &Entry) {
     for (reads, value, launch, again) in edges {
         let (v, k) = (dot(&format!("v{number}_{value}")), dot(&format!("k{number}_{launch}")));
         let style = if again { " [style=dashed, constraint=false]" } else { "" };
-        let _ = if reads {
-            writeln!(out, "    {v} -> {k}{style};")
-        } else {
-            writeln!(out, "    {k} -> {v}{style};")
-        };
+        let _ = if reads { writeln!(out, "    {v} -> {k}{style};") } else { writeln!(out, "    {k} -> {v}{style};") };
     }
     out.push_str("  }\n");
 }

@@ -1,14 +1,14 @@
 //! From a plan, and what else is known of it, to what a picture shows.
 
+use super::Wanted;
 use super::model::{Access, Arena, Buffer, Code, Edge, Entry, Kernel, Launch, Place, Symbol, Target};
 use super::texts::Texts;
 use super::timeline::Trace;
-use super::Wanted;
 use crate::reasons::Reason;
 use mlxc_ir::TargetProfile;
 use mlxc_ir::kernel;
 use mlxc_package::plan::{self, Plan};
-use mlxc_package::{SymId, Size};
+use mlxc_package::{Size, SymId};
 use std::collections::BTreeMap;
 
 /// What is known of one target.

@@ -70,7 +70,11 @@ fn body(out: &mut String, p: &Picture) {
 }
 
 fn header(out: &mut String, p: &Picture) {
-    let _ = writeln!(out, "<header>\n<p class=\"over\">A compilation</p>\n<h1>{}</h1>\n<dl class=\"facts\">", html(&p.model));
+    let _ = writeln!(
+        out,
+        "<header>\n<p class=\"over\">A compilation</p>\n<h1>{}</h1>\n<dl class=\"facts\">",
+        html(&p.model)
+    );
     let mut fact = |name: &str, value: String| {
         let _ = writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", html(&value));
     };
@@ -110,7 +114,9 @@ fn for_each(out: &mut String, p: &Picture, heading: &str, mut print: impl FnMut(
 fn launches(out: &mut String, t: &Target, e: &Entry) {
     let measured = e.launches.iter().any(|l| l.measured.is_some());
     let values: Vec<String> = e.symbols.iter().map(|s| format!("{} = {}", s.name, s.at)).collect();
-    out.push_str("<details class=\"table\" open><summary>As a table</summary>\n<div class=\"scroll\"><table>\n<caption>");
+    out.push_str(
+        "<details class=\"table\" open><summary>As a table</summary>\n<div class=\"scroll\"><table>\n<caption>",
+    );
     let _ = write!(out, "{} launches", e.launches.len());
     if !values.is_empty() {
         let _ = write!(out, "; bytes and times at {}", html(&values.join(", ")));
@@ -131,7 +137,7 @@ fn launches(out: &mut String, t: &Target, e: &Entry) {
                 let times = e.launches.iter().filter(of).filter_map(|m| m.repetition).max().unwrap_or(0) + 1;
                 let _ = writeln!(
                     out,
-                    "<tr class=\"block\"><th scope=\"rowgroup\" colspan=\"{}\">{} ×{times}</th></tr>",
+                    "<tr class=\"repeated\"><th scope=\"rowgroup\" colspan=\"{}\">{} ×{times}</th></tr>",
                     columns.len(),
                     html(&l.function)
                 );
@@ -187,7 +193,9 @@ fn memory(out: &mut String, e: &Entry) {
     let mut live: Vec<_> =
         e.buffers.iter().filter(|b| b.offset.is_some() && b.first <= a.peak && a.peak <= b.last).collect();
     let shared = live.iter().any(|b| b.alias.is_some());
-    out.push_str("<details class=\"table\" open><summary>What is live at the peak</summary>\n<div class=\"scroll\"><table>\n");
+    out.push_str(
+        "<details class=\"table\" open><summary>What is live at the peak</summary>\n<div class=\"scroll\"><table>\n",
+    );
     let _ = writeln!(
         out,
         "<caption>Launch {}: {}</caption>\n<thead><tr><th scope=\"col\">Buffer</th><th scope=\"col\">Type</th>\
@@ -339,6 +347,8 @@ mod tests {
         assert_eq!(base64_of_hex("666f"), "Zm8=");
         assert_eq!(base64_of_hex("66"), "Zg==");
         // The style of the page must not end its own element, nor the script.
-        assert!(!STYLE.contains("</") && !arena::STYLE.contains("</") && !SCRIPT.contains("</") && !SCRIPT.contains("<!--"));
+        assert!(
+            !STYLE.contains("</") && !arena::STYLE.contains("</") && !SCRIPT.contains("</") && !SCRIPT.contains("<!--")
+        );
     }
 }

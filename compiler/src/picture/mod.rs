@@ -157,9 +157,8 @@ fn draw(
 fn written(c: &Compiled) -> Result<(String, BTreeMap<String, String>), Diagnostic> {
     match &c.legal {
         Legalised::Cpu(all) => {
-            let one = |l: &mlxc_codegen::legalise::Legal| {
-                llvm::print_ir(l).map(|text| (l.kernel().name.to_string(), text))
-            };
+            let one =
+                |l: &mlxc_codegen::legalise::Legal| llvm::print_ir(l).map(|text| (l.kernel().name.to_string(), text));
             // Any number of threads gives the same texts in the same order.
             let all = all.par_iter().map(one).collect::<Result<BTreeMap<_, _>, _>>()?;
             Ok((LLVM_IR.into(), all))

@@ -386,7 +386,7 @@
       const from = e.edges.filter((x) => x.to === launch && x.buffer === b).map((x) => x.from);
       const to = e.edges.filter((x) => x.from === launch && x.buffer === b).map((x) => x.to);
       const alias = buffer.alias ? h("div", { class: "remark" }, `In the memory of ${e.buffers[buffer.alias[0]].name}: ${buffer.alias[1]}`) : null;
-      return h("tr", {}, h("th", { scope: "row" }, breakable(buffer.name), alias), h("td", {}, access[i]), h("td", {}, buffer.place), h("td", { class: "code type" }, typeOf(buffer)),
+      return h("tr", {}, h("th", { scope: "row" }, breakable(buffer.name), alias), h("td", {}, access[i]), h("td", {}, buffer.place), h("td", { class: "code" }, typeOf(buffer)),
         h("td", { class: "number" }, human(buffer.bytes)),
         h("td", {}, from.length ? ["from ", several(from)] : null, from.length && to.length ? "; " : null, to.length ? ["to ", several(to.slice(0, 4)), to.length > 4 ? ` and ${to.length - 4} more` : ""] : null));
     };
