@@ -11,7 +11,9 @@ use std::fmt::Write;
 /// A target's entries, a cluster each.
 pub fn print(target: &Target) -> String {
     let mut out = format!("digraph {} {{\n", dot(&target.name));
-    out.push_str("  rankdir=TB;\n  node [fontname=\"sans-serif\", fontsize=10];\n  edge [color=\"#666666\"];\n");
+    out.push_str(
+        "  rankdir=TB;\n  newrank=true;\n  node [fontname=\"sans-serif\", fontsize=10];\n  edge [color=\"#666666\"];\n",
+    );
     for (i, e) in target.entries.iter().enumerate() {
         entry(&mut out, target, i, e);
     }

@@ -50,7 +50,7 @@ fn body(out: &mut String, p: &Picture) {
     out.push_str("<div id=\"controls\" hidden></div>\n<main>\n");
     out.push_str("<section id=\"kernels\" aria-labelledby=\"kernels-title\" tabindex=\"-1\">\n");
     out.push_str("<h2 id=\"kernels-title\">Kernels</h2>\n<div id=\"flow\" hidden></div>\n");
-    for_each(out, p, "h3", |out, t, e| launches(out, t, e));
+    for_each(out, p, "h3", launches);
     out.push_str("</section>\n");
     out.push_str("<section id=\"timeline\" aria-labelledby=\"timeline-title\" hidden>\n");
     out.push_str("<h2 id=\"timeline-title\">Timeline</h2>\n<div id=\"lanes\"></div>\n</section>\n");

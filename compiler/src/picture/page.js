@@ -119,7 +119,8 @@
     const { shown, rows } = layout();
     const values = rows.filter((r) => r.launch !== undefined).map((r) => mean(standsFor(r.launch, shown)));
     const high = Math.max(0, ...values.filter((v) => v !== null));
-    return { high, heat: (v) => `${(high > 0 ? 4 + (96 * v) / high : 0).toFixed(1)}%`, any: high > 0 };
+    // The root keeps small kernels apart beside one that is much larger.
+    return { high, heat: (v) => `${(high > 0 ? 4 + 96 * Math.sqrt(v / high) : 0).toFixed(1)}%`, any: high > 0 };
   };
 
   // -- Controls ---------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@
     const sc = scale();
     if (sc.any) {
       box.append(h("div", { class: `legend ${way().style}`, role: "img", "aria-label": `Colour: ${way().label}, from 0 to ${way().text(sc.high)}` },
-        h("span", {}, "0"), h("i", {}), h("span", {}, way().text(sc.high))));
+h("span", {}, "0"), h("i", { class: "low" }), h("span", {}, way().text(sc.high / 4)), h("i", { class: "high" }), h("span", {}, way().text(sc.high))));
     }
     byId("controls").replaceChildren(box);
     if (focused) { const again = box.querySelector(`input[name="${focused}"]:checked`); if (again) again.focus(); }
@@ -327,7 +328,7 @@
     }
     flow.querySelectorAll(".kernel").forEach((b) => b.setAttribute("aria-expanded", String(Number(b.dataset.launch) === launch)));
     const button = flow.querySelector(`[data-launch="${launch}"]`);
-    if (button) roving(button);
+    if (button) { roving(button); button.scrollIntoView({ block: "nearest" }); }
     detail();
     wires();
     if (focus) { const heading = flow.querySelector("#detail h3"); heading.focus({ preventScroll: narrow() }); }

@@ -108,7 +108,7 @@ fn check_dot(text: &str) {
     }
     assert!(open.is_empty());
     let known = |w: &str| {
-        let words = "digraph subgraph rankdir TB node edge fontname fontsize color label style shape box ellipse cylinder \
+        let words = "digraph subgraph rankdir TB newrank true node edge fontname fontsize color label style shape box ellipse cylinder \
                      folder parallelogram fillcolor dashed constraint false 10";
         words.split_whitespace().any(|k| k == w)
     };
@@ -203,4 +203,62 @@ fn a_trace_gives_times_and_sizes() {
     assert_eq!(draw(&trace("vulkan", "e", &|e| drop(e.pop()))).err(), Some(962));
     assert_eq!(draw(&trace("vulkan", "e", &|e| e[1]["name"] = json!("other"))).err(), Some(962));
     assert_eq!(draw(&trace("vulkan", "f", &|_| {})).err(), Some(964));
+}
+
+/// A buffer in the memory of another counts once, and is told with its reason.
+#[test]
+fn shared_memory_counts_once() {
+    use mlxc_package::plan::{self, Place};
+    use mlxc_package::{DType, Size};
+    let buffer = |name: &str, place, [first, last]: [u32; 2], alias| plan::Buffer {
+        name: name.into(),
+        place,
+        dtype: DType::F32,
+        shape: vec![Size::constant(64)],
+        bytes: 256,
+        first,
+        last,
+        alias,
+    };
+    let launch = |kernel, buffers: &[u32]| plan::Launch {
+        kernel,
+        phase: 0,
+        block: None,
+        grid: Vec::new(),
+        buffers: buffers.to_vec(),
+        scalars: Vec::new(),
+    };
+    let kernel = |name: &str, buffers: &[plan::Access]| plan::Kernel {
+        name: name.into(),
+        comment: "add, multiply".into(),
+        template: "map".into(),
+        origin: vec!["model.rs:7".into()],
+        buffers: buffers.to_vec(),
+        constant: Vec::new(),
+        scalars: 0,
+        phases: Vec::new(),
+    };
+    let alias = plan::Alias { of: 0, reason: "its last reader <writes> it".into() };
+    let entry = plan::Entry {
+        name: "e".into(),
+        symbols: Vec::new(),
+        requires: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        buffers: vec![
+            buffer("a", Place::Arena { offset: 0 }, [0, 1], None),
+            buffer("b", Place::Arena { offset: 0 }, [1, 2], Some(alias)),
+            buffer("c", Place::Arena { offset: 256 }, [2, 2], None),
+        ],
+        launches: vec![launch(0, &[0]), launch(1, &[0, 1]), launch(1, &[1, 2])],
+        arena: plan::Arena { bytes: 512, lower_bound: 512, naive: 768, ..plan::Arena::default() },
+    };
+    let kernels =
+        vec![kernel("make", &[plan::Access::Write]), kernel("pass", &[plan::Access::Read, plan::Access::Write])];
+    let e = super::entry(&plan::Plan { kernels, ..plan::Plan::default() }, &entry, None);
+    assert_eq!((e.arena.live.as_slice(), e.arena.peak), (&[256, 256, 512][..], 2));
+    assert_eq!(e.edges.iter().map(|x| (x.from, x.to, x.buffer)).collect::<Vec<_>>(), [(0, 1, 0), (1, 2, 1)]);
+    let svg = arena::svg(&e);
+    assert!(svg.contains("in the memory of another: its last reader &lt;writes&gt; it"), "{svg}");
+    assert_eq!(svg.matches(" alias\"").count(), 1);
 }
