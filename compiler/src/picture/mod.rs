@@ -101,6 +101,12 @@ pub fn of_package(model: &str, package: &Package, targets: &[&Target], wanted: W
         } else {
             code.push((KERNEL_IR.into(), kernels.iter().map(|k| (k.name.to_string(), kernel::print(k))).collect()));
         }
+        // A package may come from anywhere: work is counted of kernels whose indices are proven alone.
+        let proven: BTreeMap<_, _> =
+            kernels.into_iter().filter(|k| kernel::verify(k).is_ok()).map(|k| (k.name.to_string(), k)).collect();
+        if text.is_some() && package.plan_of(t).kernels.iter().any(|k| !proven.contains_key(&k.name)) {
+            absent.push(format!("Estimates and operations for {}: its Kernel IR is not that of its kernels.", t.name));
+        }
         let profile = Options::for_target(&t.name).ok().map(|o| o.profile);
         match t.kind {
             TargetKind::Native => absent.push(format!(
@@ -114,8 +120,8 @@ pub fn of_package(model: &str, package: &Package, targets: &[&Target], wanted: W
             absent.push(format!("Refused merges for {}: the package was stripped of them.", t.name));
         }
         let plan = package.plan_of(t);
-        let kernels = kernels.into_iter().map(|k| (k.name.to_string(), k)).collect();
-        known.push(Known { name: t.name.clone(), plan, profile, kernels, functions: functions.clone(), code, refused });
+        let functions = functions.clone();
+        known.push(Known { name: t.name.clone(), plan, profile, kernels: proven, functions, code, refused });
     }
     let rules = rewrites::of_package(package);
     if rules.is_none() {
@@ -155,22 +161,22 @@ fn draw(
 
 /// A compilation's code in its target's language, by kernel.
 fn written(c: &Compiled) -> Result<(String, BTreeMap<String, String>), Diagnostic> {
-    match &c.legal {
-        Legalised::Cpu(all) => {
+    match (&c.legal, &c.code) {
+        (Legalised::Cpu(all), _) => {
             let one =
                 |l: &mlxc_codegen::legalise::Legal| llvm::print_ir(l).map(|text| (l.kernel().name.to_string(), text));
             // Any number of threads gives the same texts in the same order.
             let all = all.par_iter().map(one).collect::<Result<BTreeMap<_, _>, _>>()?;
             Ok((LLVM_IR.into(), all))
         }
-        Legalised::Gpu(all) => {
-            let Code::Shaders(shaders) = &c.code else { return Ok((KERNEL_IR.into(), BTreeMap::new())) };
+        (Legalised::Gpu(all), Code::Shaders(shaders)) => {
             let mut out: BTreeMap<String, String> = BTreeMap::new();
             for m in modules(all, shaders.language, Header::Naga) {
                 out.entry(m.kernel).or_default().push_str(&m.text);
             }
             Ok((language_name(shaders.language).into(), out))
         }
+        (Legalised::Gpu(_), Code::Native(_)) => unreachable!("invariant: a GPU's code is shaders"),
     }
 }
 

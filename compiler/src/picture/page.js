@@ -364,7 +364,7 @@ h("span", {}, "0"), h("i", { class: "low" }), h("span", {}, way().text(sc.high /
     const most = all.length ? all[0][1].value : 1;
     const at = e.symbols.map((x) => `${x.name} = ${x.at}`).join(", ");
     return [
-      h("h3", { tabindex: -1 }, e.name),
+      h("h3", { id: "detail-title", tabindex: -1 }, e.name),
       h("p", { class: "about" }, `${e.launches.length} launches on ${target().name}${at ? `, counted at ${at}` : ""}`),
       facts([["Bytes moved", human(sum((l) => l.bytes))], has("estimate") ? ["Operations", count(sum((l) => l.flops))] : null,
         has("estimate") ? ["Estimated", time(sum((l) => l.seconds))] : null, has("measured") ? ["Measured", time(sum((l) => l.measured))] : null]),
@@ -488,7 +488,7 @@ h("span", {}, "0"), h("i", { class: "low" }), h("span", {}, way().text(sc.high /
       const share = has(state.by) && way().of(l) !== null ? way().of(l) / e.launches.reduce((n, x) => n + (way().of(x) || 0), 0) : null;
       const place = l.repetition === null ? "" : `, repetition ${l.repetition + 1} of ${l.function}`;
       content = [
-        h("header", {}, h("h3", { tabindex: -1 }, title(l)), h("button", { class: "close", type: "button", onclick: close, "aria-label": "Close the detail" }, "Close")),
+        h("header", {}, h("h3", { id: "detail-title", tabindex: -1 }, title(l)), h("button", { class: "close", type: "button", onclick: close, "aria-label": "Close the detail" }, "Close")),
         h("p", { class: "about" }, `${k.template} · launch ${state.launch} of ${e.launches.length} in ${e.name} on ${target().name}${place}`),
         facts([[target().counted ? "Bytes moved" : "Bytes bound", human(l.bytes)], l.flops === null ? null : ["Operations", count(l.flops)],
           l.seconds === null ? null : ["Estimate", time(l.seconds)], l.bound === null ? null : ["Mostly", l.bound],
@@ -501,7 +501,7 @@ h("span", {}, "0"), h("i", { class: "low" }), h("span", {}, way().text(sc.high /
         h("h4", {}, "Code"), codeTabs(l),
       ];
     }
-    const box = h("aside", { id: "detail", class: state.launch === null ? "summary" : null, "aria-label": state.launch === null ? "Entry" : "Kernel" }, content);
+    const box = h("aside", { id: "detail", class: state.launch === null ? "summary" : null, "aria-labelledby": "detail-title" }, content);
     if (old) old.replaceWith(box); else flow.append(box);
   };
 

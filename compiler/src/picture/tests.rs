@@ -162,6 +162,12 @@ fn a_package_is_drawn_with_what_it_holds() {
     let whole = of(&build);
     let direct = of_compilation("m", &all, Wanted::default()).unwrap();
     assert!(html::print(&whole) == html::print(&direct), "a package for a GPU holds everything");
+    // Kernel IR that is not the package's own is not counted.
+    let mut extras = build.extras(&all).unwrap();
+    extras.iter_mut().filter(|(name, _)| name.starts_with("ir/kernels/")).for_each(|(_, text)| text.clear());
+    let package = Package::from_bytes(all[0].package_bytes(&NoWeights, &extras).unwrap()).unwrap();
+    let other = of_package("m", &package, &[&package.manifest().targets[0]], Wanted::default()).unwrap();
+    assert!(!other.targets[0].counted && other.absent[0].contains("is not that of its kernels"));
     build.strip = true;
     let stripped = of(&build);
     assert!(!stripped.targets[0].counted && stripped.targets[0].refused.is_none() && stripped.rules.is_none());
