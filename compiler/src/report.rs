@@ -162,57 +162,6 @@ fn peak(e: &Entry) -> (u32, u64) {
         .unwrap_or((0, 0))
 }
 
-/// The memory plan of an entry as an SVG picture: launches to the right, addresses upwards.
-pub fn memory_svg(e: &Entry) -> String {
-    let (w, h) = (960.0, 480.0);
-    let launches = e.launches.len().max(1) as f64;
-    let top = e.arena.bytes.max(1) as f64;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-70 -30 {} {}\" font-family=\"sans-serif\" font-size=\"11\">\n",
-        w + 90.0,
-        h + 70.0
-    );
-    let _ = writeln!(out, "<title>Memory plan of {}</title>", escape(&e.name));
-    let _ = writeln!(out, "<rect x=\"0\" y=\"0\" width=\"{w}\" height=\"{h}\" fill=\"#f6f6f4\" stroke=\"#888\"/>");
-    for (i, b) in e.buffers.iter().enumerate() {
-        let Place::Arena { offset } = b.place else { continue };
-        let x = f64::from(b.first) / launches * w;
-        let width = f64::from(b.last - b.first + 1) / launches * w;
-        let height = b.bytes as f64 / top * h;
-        let y = h - offset as f64 / top * h - height;
-        let hue = (i * 47) % 360;
-        let _ = writeln!(
-            out,
-            "<rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{width:.2}\" height=\"{height:.2}\" fill=\"hsl({hue},55%,70%)\" \
-             stroke=\"#fff\" stroke-width=\"0.5\"><title>{}: {}, launches {} to {}</title></rect>",
-            escape(&b.name),
-            human(b.bytes),
-            b.first,
-            b.last
-        );
-    }
-    let bound = h - e.arena.lower_bound as f64 / top * h;
-    let _ = writeln!(
-        out,
-        "<line x1=\"0\" x2=\"{w}\" y1=\"{bound:.2}\" y2=\"{bound:.2}\" stroke=\"#c33\" stroke-dasharray=\"6 4\"/>"
-    );
-    let _ = writeln!(
-        out,
-        "<text x=\"4\" y=\"{:.2}\" fill=\"#c33\">lower bound {}</text>",
-        bound - 4.0,
-        human(e.arena.lower_bound)
-    );
-    let _ = writeln!(out, "<text x=\"0\" y=\"{}\">launch 0</text>", h + 18.0);
-    let _ = writeln!(out, "<text x=\"{w}\" y=\"{}\" text-anchor=\"end\">launch {}</text>", h + 18.0, e.launches.len());
-    let _ = writeln!(out, "<text x=\"-6\" y=\"10\" text-anchor=\"end\">{}</text>", human(e.arena.bytes));
-    out.push_str("</svg>\n");
-    out
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -290,6 +290,8 @@ impl Build {
             let refused = serde_json::to_vec(&crate::reasons::collect(c)).expect("reasons are plain data");
             out.push((crate::reasons::member(c.target()), refused));
         }
+        let rules = serde_json::to_vec(&crate::rewrites::collect(first)).expect("rules are plain data");
+        out.push((crate::rewrites::MEMBER.into(), rules));
         Ok(out)
     }
 

@@ -177,6 +177,47 @@ fn inspect_and_explain_report_what_was_planned() {
     assert!(fails(1, &["explain", s(package()), "--entry", "none"]).contains("MLXC0705"));
 }
 
+/// Pages and graphs, of a package and with a trace; equal input gives equal bytes.
+#[test]
+fn explain_draws_pages_and_graphs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let read = |name: &str| std::fs::read_to_string(at(name)).expect("the picture is written");
+    let (page, dot, svg) = (at("page.html"), at("graph.dot"), at("plan.svg"));
+    assert_eq!(ok(&["explain", s(package()), "--html", s(&page), "--dot", s(&dot), "--svg", s(&svg)]), "");
+    assert!(read("page.html").starts_with("<!doctype html>") && read("page.html").contains("Not on this page"));
+    assert!(read("graph.dot").starts_with("digraph") && read("plan.svg").starts_with("<svg"));
+    let build = std::env::temp_dir();
+    assert!(!read("page.html").contains(s(&build)), "where a page was made is not in it");
+    // From the model's folder there is LLVM IR too, and every target that is named.
+    let twice = ["first.html", "second.html"].map(|name| {
+        let out = at(name);
+        ok(&["explain", s(&fixture()), "--target", "x86-64-v3,vulkan", "--entry", "decode", "--html", s(&out)]);
+        read(name)
+    });
+    assert!(twice[0] == twice[1], "the same input gives the same page");
+    for text in ["LLVM IR", "WGSL", "x86-64-v3", "vulkan", "decode.block", "merge-siblings"] {
+        assert!(twice[0].contains(text), "{text}");
+    }
+    assert!(!twice[0].contains("prefill.block ×"), "only the entry asked for");
+    // Times of a run.
+    let trace = at("trace.json");
+    let bench = ["--prefill", "2", "--decode", "2", "--repeat", "1", "--json"];
+    json(&[&["bench", s(package()), "--trace", s(&trace)], &bench[..]].concat());
+    ok(&["explain", s(package()), "--trace", s(&trace), "--html", s(&page)]);
+    assert!(read("page.html").contains("S = 2, position = 0") && read("page.html").contains("Measured"));
+    // What does not fit.
+    let refused =
+        |code: i32, rest: &[&str]| fails(code, &[&["explain", s(package()), "--html", s(&page)], rest].concat());
+    std::fs::write(at("bad.json"), "[]").expect("a file");
+    assert!(refused(1, &["--trace", s(&at("bad.json"))]).contains("MLXC0960"));
+    assert!(refused(1, &["--trace", s(&at("none.json"))]).contains("MLXC0906"));
+    assert!(refused(1, &["--entry", "none"]).contains("MLXC0705"));
+    assert!(refused(1, &["--target", "webgpu"]).contains("MLXC0924"));
+    fails(2, &["explain", s(package()), "--trace", s(&trace)]);
+    refused(2, &["--json"]);
+}
+
 #[test]
 fn why_not_tells_a_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");

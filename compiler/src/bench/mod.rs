@@ -81,6 +81,17 @@ pub struct Step {
     pub read_share: Option<f64>,
 }
 
+/// The launches of one step.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    /// Entry.
+    pub entry: String,
+    /// Values of its symbols.
+    pub symbols: BTreeMap<String, i64>,
+    /// Launches, in order.
+    pub launches: Vec<LaunchTime>,
+}
+
 /// What a run found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -108,7 +119,7 @@ pub struct Report {
     pub peak_rss_bytes: u64,
     /// The launches of the last step of each entry.
     #[serde(skip)]
-    pub timelines: Vec<(String, Vec<LaunchTime>)>,
+    pub timelines: Vec<Timeline>,
 }
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {
@@ -167,7 +178,7 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
     let load = LoadOptions { profile: true, ..load };
     let mut profiled = Model::load(package.clone(), &load).and_then(|m| m.session()).map_err(runtime_error)?;
     let mut times: BTreeMap<(usize, u32), Vec<f64>> = BTreeMap::new();
-    let mut last: BTreeMap<usize, Vec<LaunchTime>> = BTreeMap::new();
+    let mut last: BTreeMap<usize, Timeline> = BTreeMap::new();
     measure(&mut profiled, plan, &runs, settings, &mut |session, run| {
         let id = session.entry(&plan.entries[run.entry].name).expect("the entry was run");
         let mut sums: BTreeMap<u32, f64> = BTreeMap::new();
@@ -176,7 +187,9 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
             let launch = &plan.entries[run.entry].launches[t.launch];
             *sums.entry(launch.kernel).or_default() += t.nanoseconds as f64 * 1e-9;
         }
-        last.insert(run.entry, launches);
+        let e = &plan.entries[run.entry];
+        let symbols = e.symbols.iter().map(|s| (s.name.clone(), run.value(&s.name, s.range.lo))).collect();
+        last.insert(run.entry, Timeline { entry: e.name.clone(), symbols, launches });
         for (kernel, seconds) in sums {
             times.entry((run.entry, kernel)).or_default().push(seconds);
         }
@@ -219,7 +232,7 @@ pub fn bench(package: &Arc<Package>, settings: &Settings, stage: &mut dyn FnMut(
         rows,
         load_seconds,
         peak_rss_bytes: peak,
-        timelines: last.into_iter().map(|(entry, t)| (plan.entries[entry].name.clone(), t)).collect(),
+        timelines: last.into_values().collect(),
     })
 }
 
@@ -228,12 +241,12 @@ impl Report {
     /// microseconds, an entry a thread. Launches stand one after another, as they ran.
     pub fn chrome_trace(&self) -> serde_json::Value {
         let mut events = Vec::new();
-        for (thread, (entry, launches)) in self.timelines.iter().enumerate() {
+        for (thread, timeline) in self.timelines.iter().enumerate() {
             events.push(json!({
-                "name": "thread_name", "ph": "M", "pid": 1, "tid": thread, "args": { "name": entry },
+                "name": "thread_name", "ph": "M", "pid": 1, "tid": thread, "args": { "name": timeline.entry, "symbols": timeline.symbols },
             }));
             let mut at = 0u64;
-            for t in launches {
+            for t in &timeline.launches {
                 events.push(json!({
                     "name": t.kernel,
                     "cat": t.phase,

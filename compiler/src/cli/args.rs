@@ -431,6 +431,15 @@ pub struct Explain {
     /// Draw the memory plan into a file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Write a page that shows kernels with their code, for every target given, rules and memory.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["why_not", "memory", "json"])]
+    pub html: Option<PathBuf>,
+    /// Write kernels and values as a graph for Graphviz.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["why_not", "memory", "json"])]
+    pub dot: Option<PathBuf>,
+    /// Show on the page the times of a trace that `bench --trace` wrote.
+    #[arg(long, value_name = "FILE", requires = "html")]
+    pub trace: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -2,8 +2,9 @@
 
 use super::args::Explain;
 use super::progress::Progress;
-use super::{Failure, Outcome, print, write_file};
+use super::{Failure, Outcome, file_error, print, write_file};
 use mlxc::Diagnostic;
+use mlxc::picture;
 use mlxc::reasons::{Reason, between, collect, of_package};
 use mlxc::report;
 use mlxc_package::plan::{Entry, Plan};
@@ -11,6 +12,9 @@ use serde_json::json;
 use std::fmt::Write;
 
 pub fn run(a: &Explain) -> Outcome {
+    if a.html.is_some() || a.dot.is_some() {
+        return draw(a);
+    }
     let build = a.build.build();
     let (plan, reasons): (Plan, Option<Vec<Reason>>) = if build.is_package() {
         let package = build.open_package()?;
@@ -31,13 +35,10 @@ pub fn run(a: &Explain) -> Outcome {
     }
     let entries: Vec<&Entry> = plan.entries.iter().filter(|e| a.entry.as_deref().is_none_or(|n| n == e.name)).collect();
     if entries.is_empty() {
-        return Err(Diagnostic::new(705, "there is no such entry")
-            .expected(plan.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", "))
-            .found(a.entry.clone().unwrap_or_default())
-            .into());
+        return Err(no_entry(a, &plan));
     }
     if let Some(path) = &a.svg {
-        return write_file(path, report::memory_svg(entries[0]).as_bytes());
+        return write_file(path, picture::arena::svg(&picture::entry(&plan, entries[0], None)).as_bytes());
     }
     let mut out = String::new();
     if a.json {
@@ -69,6 +70,62 @@ pub fn run(a: &Explain) -> Outcome {
         let _ = writeln!(out, "{refused} merges were tried and refused; --why-not NAME NAME tells why");
     }
     print(&out)
+}
+
+fn no_entry(a: &Explain, plan: &Plan) -> Failure {
+    Diagnostic::new(705, "there is no such entry")
+        .expected(plan.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", "))
+        .found(a.entry.clone().unwrap_or_default())
+        .into()
+}
+
+/// The page and the graph, and the memory plan if that is asked for too.
+fn draw(a: &Explain) -> Outcome {
+    let build = a.build.build();
+    let name = picture::name_of(&build.model);
+    let trace = match &a.trace {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| file_error(&path.display().to_string(), &e))?;
+            Some(picture::Trace::read(&text)?)
+        }
+        None => None,
+    };
+    let only = a.entry.as_deref();
+    let wanted = picture::Wanted { entry: only, trace: trace.as_ref() };
+    let has_entry = |plan: &Plan| only.is_none_or(|n| plan.entries.iter().any(|e| e.name == n));
+    let shown = if build.is_package() {
+        let package = build.open_package()?;
+        let targets = a.build.targets_of(&package)?;
+        if let Some(t) = targets.iter().find(|t| !has_entry(package.plan_of(t))) {
+            return Err(no_entry(a, package.plan_of(t)));
+        }
+        picture::of_package(&name, &package, &targets, wanted)?
+    } else {
+        let progress = Progress::new();
+        // A graph is of one target, as the other outputs are.
+        let all = match a.html {
+            Some(_) => build.compile_all(&mut |s| progress.stage(s))?,
+            None => vec![build.compile(&mut |s| progress.stage(s))?],
+        };
+        progress.finish();
+        if let Some(c) = all.iter().find(|c| !has_entry(&c.scheduled.plan)) {
+            return Err(no_entry(a, &c.scheduled.plan));
+        }
+        picture::of_compilation(&name, &all, wanted)?
+    };
+    let Some(first) = shown.targets.first() else {
+        return Err(Diagnostic::new(963, "the package holds no code, so there is nothing to draw").into());
+    };
+    if let Some(path) = &a.dot {
+        write_file(path, picture::dot::print(first).as_bytes())?;
+    }
+    if let (Some(path), Some(e)) = (&a.svg, first.entries.first()) {
+        write_file(path, picture::arena::svg(e).as_bytes())?;
+    }
+    if let Some(path) = &a.html {
+        write_file(path, picture::html::print(&shown).as_bytes())?;
+    }
+    Ok(())
 }
 
 fn entry_json(plan: &Plan, e: &Entry) -> serde_json::Value {

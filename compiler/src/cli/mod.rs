@@ -20,8 +20,8 @@ use args::{BuildArgs, Cli, Command, LevelArg};
 use mlxc::Errors;
 use mlxc::pipeline::Level;
 use mlxc::source::Build;
-use mlxc_package::Package;
 use mlxc_package::plan::Plan;
+use mlxc_package::{Package, Target};
 use mlxc_runtime::Device;
 use std::process::ExitCode;
 
@@ -112,15 +112,15 @@ impl BuildArgs {
         let Some(name) = self.target.first() else {
             return Ok((targets.first().map_or_else(String::new, |t| t.name.clone()), package.plan()));
         };
-        // Aliases are the names of profiles.
-        let name = mlxc::Options::for_target(name)?.profile.name;
-        match targets.iter().find(|t| t.name == name) {
-            Some(t) => Ok((name, package.plan_of(t))),
-            None => Err(mlxc::Diagnostic::new(924, "the package holds no code for the target")
-                .expected(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "))
-                .found(name)
-                .into()),
+        target_in(package, name).map(|t| (t.name.clone(), package.plan_of(t)))
+    }
+
+    /// The targets of a package that these arguments ask for, else all.
+    pub fn targets_of<'p>(&self, package: &'p Package) -> Result<Vec<&'p Target>, Failure> {
+        if self.target.is_empty() {
+            return Ok(package.manifest().targets.iter().collect());
         }
+        self.target.iter().map(|name| target_in(package, name)).collect()
     }
 
     /// The build these arguments describe.
@@ -147,6 +147,19 @@ impl BuildArgs {
             untrusted: self.untrusted,
         }
     }
+}
+
+/// A package's target by its name or an alias of it.
+fn target_in<'p>(package: &'p Package, name: &str) -> Result<&'p Target, Failure> {
+    // Aliases are the names of profiles.
+    let name = mlxc::Options::for_target(name)?.profile.name;
+    let targets = &package.manifest().targets;
+    targets.iter().find(|t| t.name == name).ok_or_else(|| {
+        mlxc::Diagnostic::new(924, "the package holds no code for the target")
+            .expected(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "))
+            .found(name)
+            .into()
+    })
 }
 
 /// Prints to standard output; a reader that closed the pipe ends the program quietly.
