@@ -138,7 +138,7 @@ pub struct Compiled {
     /// Rules that fired, by function.
     pub rules: Vec<(String, eqsat::Report)>,
     /// Time each stage took.
-    pub times: Vec<(&'static str, Duration)>,
+    pub times: StageTimes,
     pub(crate) options: Options,
 }
 
@@ -188,6 +188,21 @@ pub fn compile_targets(
     Ok(out)
 }
 
+/// Kernels, launches and memory of a module without code: what `compile` knows before it writes any. Group memory is that of
+/// the Kernel IR before legalisation.
+///
+/// # Errors
+/// As [`compile`], code generation aside.
+pub fn plan(module: &Module, options: &Options) -> Result<(Scheduled, StageTimes), Errors> {
+    let mut clock = Clock { times: Vec::new(), started: Instant::now(), stage: &mut |_| {} };
+    let front = front(module, options, &mut clock)?;
+    let planned = planned(&front, options, &mut clock)?;
+    Ok((planned.scheduled, clock.times))
+}
+
+/// Stages that ran and the time each took.
+pub type StageTimes = Vec<(&'static str, Duration)>;
+
 /// The levels that every target shares.
 struct Front {
     traced: Module,
@@ -229,16 +244,29 @@ fn front(module: &Module, options: &Options, clock: &mut Clock<'_>) -> Result<Fr
     Ok(Front { traced, canonical, outlined, saturated, joined, decomposed, sources, rules })
 }
 
-fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compiled, Errors> {
+/// The levels between the shared ones and code.
+struct Planned {
+    decomposed: Module,
+    sources: Vec<Source>,
+    layouts: Layouts,
+    scheduled: Scheduled,
+}
+
+fn planned(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Planned, Errors> {
     let limit = options.profile.limits.buffer_bytes;
     let (decomposed, sources) = split_weights(&front.decomposed, &front.sources, limit)?;
     verified("split", &decomposed)?;
     let layouts = layouts(&decomposed, &options.profile)?;
-    let mut scheduled = clock.run("partition", || {
+    let scheduled = clock.run("partition", || {
         let how = mlxc_passes::schedule::Options { fuse: options.fuse, exact: options.level == Level::Exact };
         schedule(&decomposed, &sources, &layouts, &options.profile, how)
     })?;
     check_buffers(&scheduled, limit)?;
+    Ok(Planned { decomposed, sources, layouts, scheduled })
+}
+
+fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compiled, Errors> {
+    let Planned { decomposed, sources, layouts, mut scheduled } = planned(front, options, clock)?;
     let legal = clock.run("legal", || Legalised::new(&mut scheduled, &options.profile))?;
     let writer = if legal.is_gpu() { "shaders" } else { "llvm" };
     let code = clock.run(writer, || Code::new(&legal, &options.profile, options.threads))?;
@@ -265,7 +293,7 @@ fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compi
 }
 
 struct Clock<'a> {
-    times: Vec<(&'static str, Duration)>,
+    times: StageTimes,
     started: Instant,
     stage: &'a mut dyn FnMut(&'static str),
 }

@@ -2,7 +2,7 @@
 //!
 //! `MLXC_BLESS=1 cargo test -p mlxc-tests --test memory` writes the table of `docs/src/planning.md` anew.
 
-use mlxc::pipeline::{Options, compile};
+use mlxc::pipeline::{Options, plan};
 use mlxc::report::{EntryReport, human, report};
 use mlxc::source::Build;
 use mlxc::{DType, Module, trace};
@@ -32,8 +32,8 @@ const LLAMA_8B: &str = r#"{"architectures":["LlamaForCausalLM"],"model_type":"ll
 fn entries(module: &Module, fuse: bool) -> Vec<EntryReport> {
     let mut options = Options::for_target("x86-64-v4-bf16").unwrap_or_else(|e| panic!("{e}"));
     options.fuse = fuse;
-    let compiled = compile(module, &options).unwrap_or_else(|e| panic!("{e}"));
-    report(&compiled.scheduled.plan).entries
+    let (scheduled, _) = plan(module, &options).unwrap_or_else(|e| panic!("{e}"));
+    report(&scheduled.plan).entries
 }
 
 #[test]
@@ -68,4 +68,22 @@ fn arenas_meet_their_lower_bounds() {
     }
     println!("{table}");
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn dbg_unet() {
+    let module = trace("denoise", |cx| UNet::base().trace(cx)).unwrap_or_else(|e| panic!("{e}"));
+    let options = Options::for_target("x86-64-v4-bf16").unwrap_or_else(|e| panic!("{e}"));
+    let (s, times) = plan(&module, &options).unwrap_or_else(|e| panic!("{e}"));
+    println!("{times:?}");
+    println!("{}", mlxc::report::memory(&s.plan.entries[0]));
+    println!(
+        "{}",
+        mlxc::report::kernels(&s.plan, &s.plan.entries[0])
+            .lines()
+            .filter(|l| !l.contains("from:"))
+            .take(400)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
 }

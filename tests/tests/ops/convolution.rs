@@ -63,7 +63,7 @@ fn a_convolution_is_an_implicit_product() {
     });
     let c = compile(&module, &Options::for_host().unwrap_or_else(|e| panic!("{e}"))).unwrap_or_else(|e| panic!("{e}"));
     let templates: Vec<&str> = c.scheduled.plan.kernels.iter().map(|k| k.template.as_str()).collect();
-    assert_eq!(templates, ["matmul"], "{:?}", c.scheduled.refused);
+    assert_eq!(templates, ["matmul"], "{:?}", c.scheduled.merges);
     check(&module, &[&[]]);
 }
 
