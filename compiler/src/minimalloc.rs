@@ -73,9 +73,8 @@ fn columns(header: &StringRecord, file: &str) -> Result<[usize; 4], Diagnostic> 
         let mut found = header.iter().enumerate().filter(|(_, column)| column.trim() == name);
         *place = match (found.next(), found.next()) {
             (Some((i, _)), None) => i,
-            (first, _) => {
-                let problem = if first.is_none() { "is missing" } else { "is there twice" };
-                return Err(Diagnostic::new(420, format!("the column `{name}` {problem}"))
+            _ => {
+                return Err(Diagnostic::new(420, format!("there is not one column `{name}`"))
                     .at(Location::new(file, 1, 0))
                     .expected(COLUMNS.join(","))
                     .found(header.iter().collect::<Vec<_>>().join(",")));

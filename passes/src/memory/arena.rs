@@ -228,4 +228,11 @@ mod tests {
         let empty = [Interval { first: 0, last: 1, bytes: 0 }];
         assert_eq!(fit(&empty, 0, 0).map(|p| p.placement.bytes), Ok(0));
     }
+
+    #[test]
+    fn the_largest_buffer_and_the_latest_time_are_placed() {
+        let b = [Interval { first: 0, last: u64::MAX - 1, bytes: u64::MAX }];
+        assert_eq!(place(&b).bytes, u64::MAX);
+        assert_eq!(fit(&b, u64::MAX - 1, 10), Err(Misfit::Bound(u64::MAX)));
+    }
 }

@@ -29,7 +29,7 @@ pub fn portfolio(buffers: &[Interval], conflicts: &Conflicts, enough: u64) -> Or
             let limit = best.as_ref().map_or(u64::MAX, |b| b.placement.bytes);
             let Some(offsets) = greedy(buffers, conflicts, &order, first_fit, limit) else { continue };
             let bytes = height(buffers, &offsets);
-            if bytes < limit {
+            if best.as_ref().is_none_or(|b| bytes < b.placement.bytes) {
                 let strategy = format!("{name}/{}", if first_fit { "first" } else { "best" });
                 best = Some(Ordered { placement: Placement { offsets, bytes, strategy }, order: order.clone() });
             }
