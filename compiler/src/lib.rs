@@ -14,6 +14,7 @@ mod experts;
 pub mod files;
 pub mod generate;
 pub mod losses;
+pub mod minimalloc;
 pub mod models;
 pub mod nn;
 pub mod packaging;

@@ -598,3 +598,34 @@ fn logs_say_what_a_compile_does() {
     }
     assert!(fails(2, &["inspect", s(&fixture()), "--log", "a=b=c"]).contains("MLXC0950"));
 }
+
+#[test]
+fn buffers_of_ones_own_are_placed() {
+    let fixture =
+        |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/minimalloc").join(name);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("placed.csv");
+    let report = json(&["plan", s(&fixture("K.1048576.csv")), "--capacity", "1048576", "-o", s(&out), "--json"]);
+    assert_eq!((&report["buffers"], &report["lower_bound"]), (&454.into(), &1_048_576.into()));
+    assert!(report["bytes"].as_u64().is_some_and(|b| b <= 1_048_576) && report["checked"] == true);
+    let file = std::fs::read_to_string(&out).expect("the file was written");
+    assert_eq!((file.lines().next(), file.lines().count()), (Some("id,lower,upper,size,offset"), 455));
+    // What was written is a problem again, and an arena that is too small leaves the file as it is.
+    json(&["plan", s(&out), "--json", "--steps", "0"]);
+    let bound = fails(1, &["plan", s(&fixture("K.1048576.csv")), "--capacity", "1048575", "-o", s(&out)]);
+    assert!(bound.contains("MLXC0426"), "{bound}");
+    let open = fails(1, &["plan", s(&fixture("K.1048576.csv")), "--capacity", "1048576", "--steps", "10"]);
+    assert!(open.contains("MLXC0428"), "{open}");
+    assert_eq!(std::fs::read_to_string(&out).ok(), Some(file));
+    // Eight buffers that no order keeps at the four bytes that are live.
+    let hard = folder.path().join("hard.csv");
+    let rows = "id,lower,upper,size\na,0,1,2\nb,0,2,2\nc,1,3,1\nd,2,3,1\ne,1,4,1\nf,2,4,1\ng,3,5,2\nh,4,5,2\n";
+    std::fs::write(&hard, rows).expect("a file");
+    let proved = fails(1, &["plan", s(&hard), "--capacity", "4"]);
+    assert!(proved.contains("MLXC0427"), "{proved}");
+    let smallest = json(&["plan", s(&hard), "--json"]);
+    assert_eq!((&smallest["bytes"], &smallest["proved_bound"]), (&5.into(), &5.into()));
+    std::fs::write(&hard, "id,lower,upper,size\na,0,1,2\nb,0,x,2\n").expect("a file");
+    let number = fails(1, &["plan", s(&hard)]);
+    assert!(number.contains("MLXC0422") && number.contains("hard.csv:3"), "{number}");
+}

@@ -515,8 +515,10 @@ impl Building {
             (b.first, b.last) = (first[i], last[i]);
         }
         let planned: Vec<usize> = (0..self.buffers.len()).filter(|i| in_arena[*i]).collect();
-        let intervals: Vec<Interval> =
-            planned.iter().map(|i| Interval { first: first[*i], last: last[*i], bytes: bytes[*i] }).collect();
+        let intervals: Vec<Interval> = planned
+            .iter()
+            .map(|i| Interval { first: first[*i].into(), last: last[*i].into(), bytes: bytes[*i] })
+            .collect();
         let placement = memory::place(&intervals);
         assert!(memory::check(&intervals, &placement).is_ok(), "a placement keeps live buffers apart");
         for (i, offset) in planned.iter().zip(&placement.offsets) {

@@ -1,9 +1,11 @@
 //! What untrusted bytes reach: none of these may panic or hang, whatever it is given.
 
+use mlxc::minimalloc;
 use mlxc::models::Config;
 use mlxc_ir::graph::{text, verify};
 use mlxc_ir::kernel;
 use mlxc_package::Package;
+use mlxc_passes::memory;
 use mlxc_runtime::npy;
 
 /// Opens a package, reads every member's checksum and finds what each target runs.
@@ -44,4 +46,14 @@ pub fn npy(bytes: &[u8]) {
         let again = npy::from_bytes(&npy::to_bytes(t.view())).expect("what was written reads back");
         assert_eq!((again.shape(), again.bytes()), (t.shape(), t.bytes()));
     }
+}
+
+/// Reads buffers; those that are accepted are placed, and written and read again.
+pub fn buffers(bytes: &[u8]) {
+    let Ok(b) = minimalloc::read(bytes, "fuzz.csv") else { return };
+    let placed = memory::minimise(&b.intervals, 200);
+    assert_eq!(memory::check(&b.intervals, &placed.placement), Ok(()));
+    let again = minimalloc::read(&minimalloc::write(&b, &placed.placement.offsets), "written.csv");
+    assert_eq!(again.as_ref(), Ok(&b), "what was written reads back");
+    let _ = memory::fit(&b.intervals, placed.bound.saturating_sub(1), 200);
 }

@@ -118,3 +118,17 @@ fn arrays() {
         fuzz::npy(&damaged(&mut r, &seeds));
     }
 }
+
+#[test]
+fn buffers() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/minimalloc/input.12.csv");
+    let mut seeds = vec![std::fs::read(fixture).expect("the fixture is in the repository")];
+    seeds.push(
+        b"size,lower,id,upper,offset\n18446744073709551615,0,\"a,\"\"b\",18446744073709551615,7\n0,5,c,6,\n".to_vec(),
+    );
+    seeds.iter().for_each(|s| fuzz::buffers(s));
+    let mut r = Random::new(6);
+    for _ in 0..5000 {
+        fuzz::buffers(&damaged(&mut r, &seeds));
+    }
+}

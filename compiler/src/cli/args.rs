@@ -54,6 +54,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Compare compiled code with the interpreter.
     Verify(Verify),
+    /// Place buffers of one's own in an arena.
+    Plan(Plan),
     /// List devices: what they have and which targets they run.
     Devices(Devices),
     /// Print a completion script for a shell.
@@ -451,6 +453,26 @@ pub struct Inspect {
     /// The model.
     #[command(flatten)]
     pub build: BuildArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc plan`.
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// Buffers in MiniMalloc's form: a CSV file with the columns id, lower, upper and size, in any order. A buffer lives from
+    /// time lower to just before time upper. Other columns are ignored.
+    pub buffers: PathBuf,
+    /// Find offsets within so many bytes, or say whether there are none; without it, the arena is made as small as it can be.
+    #[arg(long, value_name = "BYTES")]
+    pub capacity: Option<u64>,
+    /// The file to write: id, lower, upper, size and offset of each buffer.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Steps of the exact search, at most.
+    #[arg(long, default_value_t = 2_000_000)]
+    pub steps: u64,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,7 @@ mod embed;
 mod explain;
 mod generate;
 mod perplexity;
+mod plan;
 mod progress;
 mod run;
 mod shell;
@@ -79,6 +80,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(a) => run::run(&a),
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),
+        Command::Plan(a) => plan::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Devices(a) => devices::run(&a),
         Command::Completions(a) => shell::completions(&a),

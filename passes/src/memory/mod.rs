@@ -4,9 +4,11 @@
 //! and used on problems from elsewhere.
 
 pub mod arena;
+pub mod exact;
+pub mod greedy;
 pub mod order;
 
-pub use arena::{Interval, Placement, check, lower_bound, place};
+pub use arena::{Interval, Misfit, Placed, Placement, check, fit, lower_bound, minimise, place};
 
 /// Arena offsets and sizes are multiples of this many bytes.
 pub const ALIGN: u64 = 256;

@@ -1,8 +1,12 @@
 //! The order of launches: the one that keeps fewest bytes live.
 //!
-//! A greedy topological order (of the launches that may run, the one after which fewest bytes are live) is kept only
-//! where its peak is below that of the order given.
+//! The order given is kept unless another has a lower peak. A greedy order (of the launches that may run, the one after which
+//! fewest bytes are live) is the first try, a search over sets of launches (`beam`) the second.
 
+mod beam;
+mod graph;
+
+use graph::{Graph, Set};
 use std::collections::BTreeSet;
 
 /// What a launch touches, by buffer number.
@@ -16,9 +20,22 @@ pub struct Launch {
 
 /// A permutation of the launches. `bytes[b]` is 0 for buffers outside the arena.
 pub fn order(launches: &[Launch], bytes: &[u64]) -> Vec<usize> {
-    let given: Vec<usize> = (0..launches.len()).collect();
-    let found = greedy(launches, bytes);
-    if peak(launches, bytes, &found) < peak(launches, bytes, &given) { found } else { given }
+    let graph = Graph::new(launches, bytes);
+    let bound = graph.bound();
+    let mut best: Vec<usize> = (0..launches.len()).collect();
+    let mut most = peak(launches, bytes, &best);
+    for try_one in [|g: &Graph<'_>, _| Some(greedy(g)), beam::search] {
+        if most <= bound {
+            break;
+        }
+        if let Some(found) = try_one(&graph, most) {
+            let found_peak = peak(launches, bytes, &found);
+            if found_peak < most {
+                (best, most) = (found, found_peak);
+            }
+        }
+    }
+    best
 }
 
 /// Bytes live at the worst launch of an order: from its writer to its last reader, a buffer is live.
@@ -56,64 +73,16 @@ fn retire(launch: &Launch, bytes: &[u64], left: &mut [u32], live: &mut BTreeSet<
     freed
 }
 
-/// Launches that must come before each launch: by data, and by writes to what an earlier one reads or writes.
-fn before(launches: &[Launch], buffers: usize) -> Vec<BTreeSet<usize>> {
-    let mut writer: Vec<Option<usize>> = vec![None; buffers];
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); buffers];
-    let mut out = Vec::with_capacity(launches.len());
-    for (i, l) in launches.iter().enumerate() {
-        let mut needs = BTreeSet::new();
-        for b in &l.reads {
-            needs.extend(writer[*b]);
-            readers[*b].push(i);
-        }
-        for b in &l.writes {
-            needs.extend(writer[*b]);
-            needs.extend(readers[*b].iter().copied().filter(|r| *r != i));
-            writer[*b] = Some(i);
-            readers[*b].clear();
-        }
-        out.push(needs);
-    }
-    out
-}
-
-fn greedy(launches: &[Launch], bytes: &[u64]) -> Vec<usize> {
-    let mut needs = before(launches, bytes.len());
-    let mut left = uses(launches, bytes.len());
-    let mut live = BTreeSet::new();
-    let mut open: BTreeSet<usize> = (0..launches.len()).collect();
-    let mut out = Vec::with_capacity(launches.len());
-    while let Some(best) = open
-        .iter()
-        .copied()
-        .filter(|l| needs[*l].is_empty())
-        .min_by_key(|l| (growth(&launches[*l], bytes, &left, &live), *l))
-    {
-        open.remove(&best);
-        live.extend(launches[best].writes.iter().copied());
-        retire(&launches[best], bytes, &mut left, &mut live);
-        needs.iter_mut().for_each(|n| {
-            n.remove(&best);
-        });
+/// Of the launches that may run, always the one after which fewest bytes are live.
+fn greedy(graph: &Graph<'_>) -> Vec<usize> {
+    let (mut done, mut ready) = (Set::empty(graph.len()), graph.first());
+    let mut out = Vec::with_capacity(graph.len());
+    let growth = |l: usize, done: &Set| graph.made(l, done) as i64 - graph.freed(l, done) as i64;
+    while let Some(best) = ready.iter().min_by_key(|l| (growth(*l, &done), *l)) {
+        graph.run(best, &mut done, &mut ready);
         out.push(best);
     }
     out
-}
-
-/// Bytes live after the launch less those before it.
-fn growth(l: &Launch, bytes: &[u64], left: &[u32], live: &BTreeSet<usize>) -> i64 {
-    let made: u64 = l.writes.iter().filter(|b| !live.contains(b)).map(|b| bytes[*b]).sum();
-    let touched: BTreeSet<usize> = l.reads.iter().chain(&l.writes).copied().collect();
-    let freed: u64 = touched
-        .into_iter()
-        .filter(|b| {
-            let mine = l.reads.iter().chain(&l.writes).filter(|x| *x == b).count() as u32;
-            left[*b] == mine
-        })
-        .map(|b| bytes[b])
-        .sum();
-    made as i64 - freed as i64
 }
 
 #[cfg(test)]
@@ -139,7 +108,7 @@ mod tests {
     fn a_write_waits_for_the_readers_of_the_old_value() {
         let launches = [launch(&[0], &[1]), launch(&[], &[0]), launch(&[0, 1], &[2])];
         assert_eq!(order(&launches, &[0, 10, 1]), vec![0, 1, 2]);
-        let needs = before(&launches, 3);
+        let needs = Graph::new(&launches, &[0, 10, 1]).needs;
         assert!(needs[1].contains(&0) && needs[2].contains(&1));
     }
 }
