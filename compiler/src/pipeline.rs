@@ -193,11 +193,12 @@ pub fn compile_targets(
 ///
 /// # Errors
 /// As [`compile`], code generation aside.
-pub fn plan(module: &Module, options: &Options) -> Result<(Scheduled, StageTimes), Errors> {
+pub fn plan(module: &Module, options: &Options) -> Result<Planned, Errors> {
     let mut clock = Clock { times: Vec::new(), started: Instant::now(), stage: &mut |_| {} };
     let front = front(module, options, &mut clock)?;
-    let planned = planned(&front, options, &mut clock)?;
-    Ok((planned.scheduled, clock.times))
+    let mut planned = planned(&front, options, &mut clock)?;
+    planned.times = clock.times;
+    Ok(planned)
 }
 
 /// Stages that ran and the time each took.
@@ -245,11 +246,17 @@ fn front(module: &Module, options: &Options, clock: &mut Clock<'_>) -> Result<Fr
 }
 
 /// The levels between the shared ones and code.
-struct Planned {
-    decomposed: Module,
-    sources: Vec<Source>,
-    layouts: Layouts,
-    scheduled: Scheduled,
+pub struct Planned {
+    /// What is partitioned: composites decomposed, weights split as the target needs.
+    pub decomposed: Module,
+    /// Where each weight of the decomposed module comes from.
+    pub sources: Vec<Source>,
+    /// Storage orders.
+    pub layouts: Layouts,
+    /// Kernels, launches and memory.
+    pub scheduled: Scheduled,
+    /// Time each stage took.
+    pub times: StageTimes,
 }
 
 fn planned(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Planned, Errors> {
@@ -262,11 +269,11 @@ fn planned(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Pl
         schedule(&decomposed, &sources, &layouts, &options.profile, how)
     })?;
     check_buffers(&scheduled, limit)?;
-    Ok(Planned { decomposed, sources, layouts, scheduled })
+    Ok(Planned { decomposed, sources, layouts, scheduled, times: Vec::new() })
 }
 
 fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compiled, Errors> {
-    let Planned { decomposed, sources, layouts, mut scheduled } = planned(front, options, clock)?;
+    let Planned { decomposed, sources, layouts, mut scheduled, .. } = planned(front, options, clock)?;
     let legal = clock.run("legal", || Legalised::new(&mut scheduled, &options.profile))?;
     let writer = if legal.is_gpu() { "shaders" } else { "llvm" };
     let code = clock.run(writer, || Code::new(&legal, &options.profile, options.threads))?;

@@ -9,5 +9,6 @@ pub mod kernels;
 pub mod llama;
 pub mod patterns;
 pub mod random;
+pub mod shapes;
 mod steps;
 pub mod suite;

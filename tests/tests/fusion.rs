@@ -1,6 +1,6 @@
 //! What fuses, from model code as users write it: kernel counts, and results against the interpreter.
 
-use mlxc::pipeline::Options;
+use mlxc::pipeline::{Options, plan};
 use mlxc::weights::RandomWeights;
 use mlxc::{Context, DType, Executable, Module, trace};
 use mlxc_ir::graph::Role;
@@ -84,6 +84,57 @@ fn every_spelling_of_every_pattern_is_as_many_kernels() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn folds_of_one_read_are_one_pass() {
+    let module = trace("moments", |cx| {
+        let x = cx.input("x", DType::F32, (cx.dim("S", 1..=64), 256));
+        let mean = x.mean(-1, false);
+        cx.output("var", &(x.square().mean(-1, false) - mean.square()));
+        cx.output("mean", &mean);
+    })
+    .unwrap_or_else(|e| panic!("{e}"));
+    let options = Options::for_target("x86-64-v3").unwrap_or_else(|e| panic!("{e}"));
+    let planned = plan(&module, &options).unwrap_or_else(|e| panic!("{e}"));
+    let text: String = planned.scheduled.kernels.iter().map(mlxc_ir::kernel::print).collect();
+    assert_eq!(text.matches("for ").count(), 1, "{text}");
+}
+
+/// The book's table of patterns.
+fn table() -> String {
+    let index: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/mlx_fusion/expected.json")).expect("the fixture is JSON");
+    let version = index["mlx"].as_str().expect("a version");
+    let mut out = format!(
+        "# What becomes one kernel\n\nWritten by `MLXC_BLESS=1 cargo test -p mlxc-tests --test fusion` from `tests/src/patterns.rs`. \
+         Every spelling is compiled, counted, run and compared with the interpreter. MLX's count is that of MLX {version} under \
+         `mx.compile`: primitives of the compiled graph that compute or copy (`tests/fixtures/mlx_fusion/make.py`).\n\n\
+         | pattern | kernels | MLX's kernels | spellings |\n|---|---|---|---|\n"
+    );
+    for p in PATTERNS {
+        let theirs = &index["patterns"][p.name]["kernels"];
+        assert!(theirs.is_u64(), "MLX was not asked for `{}`: run make.py", p.name);
+        let spellings: Vec<&str> = p.spellings.iter().map(|(name, _)| *name).collect();
+        out.push_str(&format!("| {} | {} | {theirs} | {} |\n", p.name, p.kernels, spellings.join("; ")));
+    }
+    out.push_str(
+        "\nCross-entropy reads the logits and writes one number a row: no row of probabilities is ever in memory. MLX quantises groups \
+         by one primitive of its own; written in ops it is what the compiler makes two kernels of. Why two values of a model of yours \
+         are not in one kernel, [`mlxc explain --why-not`](explain.md#why-not) says.\n",
+    );
+    out
+}
+
+#[test]
+fn the_table_is_up_to_date() {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src/fusion.md");
+    let made = table();
+    if std::env::var_os("MLXC_BLESS").is_some() {
+        std::fs::write(&path, &made).expect("the table is written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == made, "docs/src/fusion.md is old: run `MLXC_BLESS=1 cargo test -p mlxc-tests --test fusion`");
 }
 
 #[test]

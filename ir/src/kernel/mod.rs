@@ -74,5 +74,5 @@ pub use ops::{BinaryOp, Comparison, FoldOp, MathFn, SubgroupOp, UnaryOp};
 pub use parse::parse;
 pub use print::{print, print_index};
 pub use types::*;
-pub use verify::{Facts, STATEMENT_CAP, facts, unrolled_statements, verify};
+pub use verify::{Facts, STATEMENT_CAP, check, facts, unrolled_statements, verify};
 pub use work::{Work, work};

@@ -352,8 +352,8 @@ pub(super) fn refine(
         }
     }
     if nest.scalar {
-        // A lane by itself reduces what is short; what is long is shared, and CPUs have nobody to share it with.
-        hoisted.retain(|(v, _)| is_gpu(e.target.profile) && is_long(e.f, *v));
+        // A lane by itself reduces what is short; what is long is shared.
+        hoisted.retain(|(v, _)| !is_gpu(e.target.profile) || is_long(e.f, *v));
     }
     next.hoisted = hoisted;
 }

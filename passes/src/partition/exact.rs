@@ -244,10 +244,11 @@ impl Search<'_, '_> {
         for (id, set) in chosen.iter().enumerate() {
             groups.insert(id as u32, table.groups[set].clone());
         }
-        if groups.order(&space.graph).len() != chosen.len() {
+        let order = groups.order(&space.graph);
+        if order.len() != chosen.len() {
             return;
         }
-        let objective = Objective { seconds, peak: peak(space, &groups) };
+        let objective = Objective { seconds, peak: peak(space, &groups, &order) };
         let value = seconds + objective.peak as f64 * byte_cost(space.target);
         if self.best.as_ref().is_none_or(|(v, _, _)| value < *v) {
             let regions = groups.iter().map(|(_, g)| g.nodes.clone()).collect();

@@ -69,24 +69,9 @@ impl Groups {
         stored.chain(read).filter(|other| *other != id).collect()
     }
 
-    /// True if a path leads from `from` to `to` through a third group.
-    pub fn indirect(&self, graph: &Graph, from: u32, to: u32) -> bool {
-        let mut stack: Vec<u32> = self.before(graph, to).into_iter().filter(|g| *g != from).collect();
-        let mut seen = BTreeSet::new();
-        while let Some(g) = stack.pop() {
-            if g == from {
-                return true;
-            }
-            if seen.insert(g) {
-                stack.extend(self.before(graph, g));
-            }
-        }
-        false
-    }
-
-    /// True if any path leads from `from` to `to`.
-    pub fn reaches(&self, graph: &Graph, from: u32, to: u32) -> bool {
-        self.before(graph, to).contains(&from) || self.indirect(graph, from, to)
+    /// Groups that compute a node.
+    pub fn computing(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        self.computing.get(&node).into_iter().flatten().copied()
     }
 
     /// Groups in dependency order, ties by their last node: near the order of the model's code. Shorter than the groups
@@ -126,5 +111,50 @@ impl std::ops::Index<u32> for Groups {
 
     fn index(&self, id: u32) -> &Rc<Group> {
         &self.all[&id]
+    }
+}
+
+/// Which groups must run before which, at one moment of a search.
+#[derive(Default)]
+pub(super) struct Paths {
+    place: BTreeMap<u32, usize>,
+    /// Groups directly before each, by place.
+    before: Vec<Vec<usize>>,
+    /// All groups before each, as bits.
+    ancestors: Vec<Vec<u64>>,
+}
+
+impl Paths {
+    /// Of groups that do not need each other.
+    pub fn new(groups: &Groups, graph: &Graph) -> Self {
+        let order = groups.order(graph);
+        let place: BTreeMap<u32, usize> = order.iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        let mut out = Paths { place, before: Vec::new(), ancestors: Vec::new() };
+        for id in &order {
+            let before: Vec<usize> = groups.before(graph, *id).iter().map(|b| out.place[b]).collect();
+            let mut bits = vec![0u64; order.len().div_ceil(64)];
+            for b in &before {
+                bits[b / 64] |= 1 << (b % 64);
+                bits.iter_mut().zip(&out.ancestors[*b]).for_each(|(x, y)| *x |= y);
+            }
+            out.before.push(before);
+            out.ancestors.push(bits);
+        }
+        out
+    }
+
+    fn has(&self, of: usize, ancestor: usize) -> bool {
+        self.ancestors[of][ancestor / 64] >> (ancestor % 64) & 1 == 1
+    }
+
+    /// True if any path leads from `from` to `to`.
+    pub fn reaches(&self, from: u32, to: u32) -> bool {
+        self.has(self.place[&to], self.place[&from])
+    }
+
+    /// True if a path leads from `from` to `to` through a third group.
+    pub fn indirect(&self, from: u32, to: u32) -> bool {
+        let (from, to) = (self.place[&from], self.place[&to]);
+        self.before[to].iter().any(|b| *b != from && self.has(*b, from))
     }
 }

@@ -5,7 +5,7 @@
 //! pay then waits until other merges have changed the peak.
 
 use super::graph::Graph;
-use super::groups::Groups;
+use super::groups::{Groups, Paths};
 use super::objective::{Objective, byte_cost, peak};
 use super::settle::settle;
 use super::space::Space;
@@ -40,6 +40,7 @@ pub(super) fn grow(space: &Space<'_>, fuse: bool) -> Result<Partition, Refusal> 
         groups: Groups::default(),
         copied: Region::new(),
         next: 0,
+        paths: Paths::default(),
         peak: 0,
         refused: Vec::new(),
         raised: Vec::new(),
@@ -48,7 +49,8 @@ pub(super) fn grow(space: &Space<'_>, fuse: bool) -> Result<Partition, Refusal> 
         let group = space.group(BTreeSet::from([n]), &search.copied)?;
         search.add(Rc::new(group));
     }
-    search.peak = peak(space, &search.groups);
+    search.paths = Paths::new(&search.groups, &space.graph);
+    search.peak = peak(space, &search.groups, &search.groups.order(&space.graph));
     if fuse {
         for stage in [Stage::Maps, Stage::Epilogues, Stage::Prologues] {
             search.grow(stage);
@@ -66,6 +68,8 @@ struct Search<'s, 'a> {
     /// Nodes that every reader computes for itself.
     copied: Region,
     next: u32,
+    /// Dependencies of the groups as they are now.
+    paths: Paths,
     /// Most bytes live at one kernel, as the groups are now.
     peak: u64,
     refused: Vec<Refused>,
@@ -76,8 +80,9 @@ struct Search<'s, 'a> {
 enum Tried {
     /// No kernel of both, or none that pays.
     Refused,
-    /// The kernel of both and the seconds it gains; with the peak at which its turn came in vain, if it did.
-    Built { group: Rc<Group>, gain: f64, in_vain_at: Option<u64> },
+    /// The kernel of both and the seconds it gains; with the peak at which its turn came in vain, and what it would have been,
+    /// if it did.
+    Built { group: Rc<Group>, gain: f64, in_vain: Option<[u64; 2]> },
 }
 
 impl Search<'_, '_> {
@@ -127,15 +132,16 @@ impl Search<'_, '_> {
             let outputs: BTreeSet<ValueId> = g.outputs.iter().map(|v| home(f, *v)).collect();
             g.built.bindings.iter().map(|b| b.value).filter(|v| !outputs.contains(v)).collect()
         };
-        let ids: Vec<u32> = self.groups.ids().filter(|g| !called(g)).collect();
-        for (i, a) in ids.iter().enumerate() {
-            let mine = inputs(&self.groups[*a]);
-            for b in &ids[i + 1..] {
-                let shared = inputs(&self.groups[*b]).intersection(&mine).any(|v| f.ty(*v).rank() > 0);
-                let apart = |a, b| !self.groups.reaches(self.graph(), a, b);
-                if shared && apart(*a, *b) && apart(*b, *a) {
-                    out.insert((*a, *b));
-                }
+        let mut readers: BTreeMap<ValueId, Vec<u32>> = BTreeMap::new();
+        for id in self.groups.ids().filter(|g| !called(g)) {
+            for v in inputs(&self.groups[id]).into_iter().filter(|v| f.ty(*v).rank() > 0) {
+                readers.entry(v).or_default().push(id);
+            }
+        }
+        for all in readers.values() {
+            for (i, a) in all.iter().enumerate() {
+                let apart = |b: &&u32| !self.paths.reaches(*a, **b) && !self.paths.reaches(**b, *a);
+                out.extend(all[i + 1..].iter().filter(apart).map(|b| (*a, *b)));
             }
         }
         out
@@ -154,26 +160,38 @@ impl Search<'_, '_> {
             let best = tried
                 .iter()
                 .filter_map(|(p, t)| match t {
-                    Tried::Built { gain, in_vain_at, .. } if *in_vain_at != Some(self.peak) => Some((*p, *gain)),
+                    Tried::Built { gain, in_vain: None, .. } => Some((*p, *gain)),
                     _ => None,
                 })
                 .max_by(|(p, x), (q, y)| x.total_cmp(y).then(q.cmp(p)));
-            let Some(((a, b), _)) = best else { break };
+            let Some(((a, b), _)) = best else {
+                // What did not pay at another peak may pay now.
+                let mut again = false;
+                for t in tried.values_mut() {
+                    if let Tried::Built { in_vain, .. } = t {
+                        again |= in_vain.take_if(|[at, _]| *at != self.peak).is_some();
+                    }
+                }
+                if again {
+                    continue;
+                }
+                break;
+            };
             // A merge elsewhere may have closed a path since this pair was tried.
-            if stage != Stage::Siblings && self.groups.indirect(self.graph(), a, b) {
+            if stage != Stage::Siblings && self.paths.indirect(a, b) {
                 self.refuse_cycle(a, b);
                 tried.insert((a, b), Tried::Refused);
                 continue;
             }
             if let Some(Tried::Built { group, gain, .. }) = tried.remove(&(a, b))
-                && !self.take(a, b, &group, gain)
+                && let Err(after) = self.take(a, b, &group, gain)
             {
-                tried.insert((a, b), Tried::Built { group, gain, in_vain_at: Some(self.peak) });
+                tried.insert((a, b), Tried::Built { group, gain, in_vain: Some([self.peak, after]) });
             }
         }
         for ((a, b), t) in tried {
-            if let Tried::Built { group, .. } = t {
-                self.refuse_loss(a, b, &group);
+            if let Tried::Built { group, in_vain: Some(peak), .. } = t {
+                self.refuse_loss(a, b, &group, peak);
             }
         }
     }
@@ -188,46 +206,47 @@ impl Search<'_, '_> {
         (self.peak as f64 - after as f64) * byte_cost(self.space.target)
     }
 
-    /// Puts the kernel of both in the place of two, if time and memory together gain.
-    fn take(&mut self, a: u32, b: u32, group: &Rc<Group>, gain: f64) -> bool {
-        let (first, second) = (self.names(a), self.names(b));
-        let Some(after) = self.peak_with(a, b, group) else { return false };
-        if gain + self.worth(after) <= 0.0 {
-            return false;
-        }
-        if after > self.peak {
-            let apart = self.apart(a, b).apart;
-            self.raised.push(Raised { first, second, apart, gain, peak: [self.peak, after] });
-        }
-        self.groups.remove(a);
-        self.groups.remove(b);
-        self.add(group.clone());
-        self.peak = after;
-        true
-    }
-
-    /// The peak if two groups were one; `None` where the groups would then need each other.
-    fn peak_with(&self, a: u32, b: u32, group: &Rc<Group>) -> Option<u64> {
+    /// Puts the kernel of both in the place of two, if time and memory together gain; else gives the peak that it would
+    /// have brought.
+    fn take(&mut self, a: u32, b: u32, group: &Rc<Group>, gain: f64) -> Result<(), u64> {
         let mut groups = self.groups.clone();
         groups.remove(a);
         groups.remove(b);
         groups.insert(self.next, group.clone());
-        (groups.order(self.graph()).len() == groups.ids().count()).then(|| peak(self.space, &groups))
+        let order = groups.order(self.graph());
+        if order.len() != groups.ids().count() {
+            return Err(u64::MAX);
+        }
+        let after = peak(self.space, &groups, &order);
+        if gain + self.worth(after) <= 0.0 {
+            return Err(after);
+        }
+        if after > self.peak {
+            let (first, second, apart) = (self.names(a), self.names(b), self.apart(a, b).apart);
+            self.raised.push(Raised { first, second, apart, gain, peak: [self.peak, after] });
+        }
+        self.groups = groups;
+        self.next += 1;
+        self.peak = after;
+        self.paths = Paths::new(&self.groups, self.graph());
+        Ok(())
     }
 
     /// Notes a merge whose kernel exists and does not pay.
-    fn refuse_loss(&mut self, a: u32, b: u32, group: &Rc<Group>) {
-        let Some(after) = self.peak_with(a, b, group) else { return self.refuse_cycle(a, b) };
+    fn refuse_loss(&mut self, a: u32, b: u32, group: &Group, peak: [u64; 2]) {
+        let [now, after] = peak;
+        if after == u64::MAX {
+            return self.refuse_cycle(a, b);
+        }
         let mut figures = self.apart(a, b);
         figures.together = Some(group.cost);
-        figures.peak = Some([self.peak, after]);
-        if after <= self.peak {
+        figures.peak = Some(peak);
+        if after <= now {
             return self.refuse_cost(a, b, figures);
         }
         let gain = (figures.apart - group.cost) * 1e6;
         let text = format!(
-            "one kernel would gain {gain:.2} µs and raise the peak of scratch memory from {} to {after} bytes",
-            self.peak
+            "one kernel would gain {gain:.2} µs and raise the peak of scratch memory from {now} to {after} bytes"
         );
         self.refuse(a, b, "memory", text, figures);
     }
@@ -247,7 +266,7 @@ impl Search<'_, '_> {
     }
 
     fn merge(&mut self, a: u32, b: u32) -> Tried {
-        if self.groups.indirect(self.graph(), a, b) {
+        if self.paths.indirect(a, b) {
             self.refuse_cycle(a, b);
             return Tried::Refused;
         }
@@ -259,7 +278,7 @@ impl Search<'_, '_> {
                 let gain = figures.apart - group.cost;
                 let most = gain + self.spared(a, b, &group) as f64 * byte_cost(self.space.target);
                 if most > 0.0 {
-                    return Tried::Built { group: Rc::new(group), gain, in_vain_at: None };
+                    return Tried::Built { group: Rc::new(group), gain, in_vain: None };
                 }
                 figures.together = Some(group.cost);
                 self.refuse_cost(a, b, figures);
@@ -300,7 +319,7 @@ impl Search<'_, '_> {
             gain -= group.cost;
             groups.insert(*c, Rc::new(group));
         }
-        let after = peak(self.space, &groups);
+        let after = peak(self.space, &groups, &groups.order(self.graph()));
         if gain + self.worth(after) <= 0.0 {
             return false;
         }
@@ -311,6 +330,7 @@ impl Search<'_, '_> {
         self.copied.extend(&producer.nodes);
         self.groups = groups;
         self.peak = after;
+        self.paths = Paths::new(&self.groups, self.graph());
         true
     }
 

@@ -68,10 +68,9 @@ fn proved(built: Built, target: &Target<'_>) -> Result<Built, Refusal> {
         return Err(Refusal::new("group-memory", format!("a task needs {bytes} bytes of group memory")));
     }
     if built.work.opaque > 0
-        && let Err(d) = mlxc_ir::kernel::verify(&built.kernel)
+        && let Err(d) = mlxc_ir::kernel::check(&built.kernel)
     {
-        let text = d.first().map_or_else(String::new, |d| d.message.clone());
-        return Err(Refusal::new("unproved", format!("an index is not proved to be in range: {text}")));
+        return Err(Refusal::new("unproved", format!("an index is not proved to be in range: {}", d.message)));
     }
     Ok(built)
 }

@@ -42,7 +42,7 @@ impl Objective {
     /// Of some groups.
     pub(super) fn of(space: &Space<'_>, groups: &Groups) -> Self {
         let seconds = groups.iter().map(|(_, g)| g.cost).sum();
-        Objective { seconds, peak: peak(space, groups) }
+        Objective { seconds, peak: peak(space, groups, &groups.order(&space.graph)) }
     }
 
     /// One number to compare partitions by, in seconds.
@@ -52,10 +52,10 @@ impl Objective {
 }
 
 /// Most bytes live at one kernel. What is counted is what the plan puts into the arena: values between kernels, those
-/// that a block takes and gives, and scratch memory of single kernels; not the caller's memory, weights and states.
-pub(super) fn peak(space: &Space<'_>, groups: &Groups) -> u64 {
+/// that a block takes and gives, and scratch memory of single kernels; not the caller's memory, weights and states. `order` is
+/// that of [`Groups::order`].
+pub(super) fn peak(space: &Space<'_>, groups: &Groups, order: &[u32]) -> u64 {
     let f = space.f;
-    let order = groups.order(&space.graph);
     let last_place = order.len().saturating_sub(1);
     // First and last place of each value.
     let mut lives: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();

@@ -5,13 +5,13 @@
 //! model's figures are good for.
 
 use super::CALL;
+use super::exact::Kernels;
 use super::groups::Groups;
 use super::objective::{byte_cost, peak};
 use super::space::Space;
 use crate::lower::emit::Region;
 use crate::memory::align;
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Rounds over all nodes after which the search ends, improved or not.
 const ROUNDS: usize = 4;
@@ -37,29 +37,36 @@ enum Way {
 struct Move {
     regions: BTreeMap<u32, Region>,
     copied: Region,
+    /// Nodes that change their group or are copied: what they read and what reads them may have to be stored, or no more.
+    touched: Region,
 }
 
 /// Improves a partition by moves until none gains.
 pub(super) fn settle(groups: &mut Groups, copied: &mut Region, space: &Space<'_>) {
-    let peak = peak(space, groups);
-    let mut s = Settling { space, groups: std::mem::take(groups), copied: std::mem::take(copied), peak };
-    let starts: Vec<u32> = space.starts().into_iter().collect();
+    let peak = peak(space, groups, &groups.order(&space.graph));
+    let kernels = Kernels { space, built: HashMap::new() };
+    let mut s = Settling { space, kernels, groups: std::mem::take(groups), copied: std::mem::take(copied), peak };
+    let mut open: BTreeSet<u32> = space.starts();
     for _ in 0..ROUNDS {
-        let mut changed = false;
-        for n in &starts {
+        let mut next = BTreeSet::new();
+        for n in open {
             for way in [Way::Down, Way::DownWithCopies, Way::Up, Way::Cut, Way::Copies] {
-                changed |= s.plan(*n, way).is_some_and(|m| s.take(m));
+                if let Some(m) = s.plan(n, way) {
+                    next.extend(s.take(m).into_iter().flatten());
+                }
             }
         }
-        if !changed {
+        if next.is_empty() {
             break;
         }
+        open = next;
     }
     (*groups, *copied) = (s.groups, s.copied);
 }
 
 struct Settling<'s, 'a> {
     space: &'s Space<'a>,
+    kernels: Kernels<'s, 'a>,
     groups: Groups,
     copied: Region,
     peak: u64,
@@ -87,7 +94,7 @@ impl Settling<'_, '_> {
             return None;
         }
         let graph = &self.space.graph;
-        let home = self.groups.ids().find(|g| self.groups[*g].nodes.contains(&node)).filter(|g| !self.is_call(*g))?;
+        let home = self.groups.computing(node).next().filter(|g| !self.is_call(*g))?;
         let own = &self.groups[home].nodes;
         let (forward, back) = (&graph.consumers, &graph.producers);
         let (moving, towards) = match way {
@@ -97,18 +104,21 @@ impl Settling<'_, '_> {
         };
         let left: Region = own.difference(&moving).copied().collect();
         let near: BTreeSet<u32> = moving.iter().filter_map(|n| towards.get(n)).flatten().copied().collect();
-        let others = self.groups.ids().filter(|g| *g != home);
-        let touching: Vec<u32> =
-            others.filter(|g| self.groups[*g].nodes.intersection(&near).next().is_some()).collect();
+        let touching: BTreeSet<u32> =
+            near.iter().flat_map(|n| self.groups.computing(*n)).filter(|g| *g != home).collect();
+        let touching: Vec<u32> = touching.into_iter().collect();
         let mut copied = self.copied.clone();
         let mut regions = BTreeMap::new();
         match way {
             Way::Cut => {
-                if left.is_empty() {
+                // What a cut saves is what one kernel computes more than once.
+                let (work, rates) = (&self.groups[home].built.work, &self.space.target.profile.rates);
+                let computed = work.flops / rates.f32_flops;
+                if left.is_empty() || computed <= MARGIN * self.groups[home].cost + rates.launch_seconds {
                     return None;
                 }
                 let new = self.groups.ids().last().map_or(0, |id| id + 1);
-                regions.extend([(home, left), (new, moving)]);
+                regions.extend([(home, left), (new, moving.clone())]);
             }
             Way::Down | Way::DownWithCopies | Way::Up => {
                 let [to] = touching[..] else { return None };
@@ -127,18 +137,32 @@ impl Settling<'_, '_> {
                 if touching.is_empty() || to.any(|g| self.is_call(*g)) || !self.space.may_be_copied(node) {
                     return None;
                 }
+                let bytes = 2.0 * self.bytes(home) * byte_cost(self.space.target);
+                let all: f64 = touching.iter().map(|g| self.groups[*g].cost).sum();
+                if self.groups[home].cost + bytes <= MARGIN * (self.groups[home].cost + all) {
+                    return None;
+                }
                 copied.insert(node);
             }
         }
-        Some(Move { regions, copied })
+        let touched = match way {
+            Way::DownWithCopies => moving.union(&copied).copied().collect(),
+            _ => moving,
+        };
+        Some(Move { regions, copied, touched })
+    }
+
+    /// Bytes that a group stores.
+    fn bytes(&self, id: u32) -> f64 {
+        let f = self.space.f;
+        self.groups[id].outputs.iter().map(|v| align(f.ty(*v).max_bytes(&f.symbols))).sum::<u64>() as f64
     }
 
     /// False where a move between two groups cannot gain enough, whatever it saves of the smaller one's time and memory.
     fn may_gain(&self, a: u32, b: u32) -> bool {
+        let bytes = self.bytes(a) + self.bytes(b);
         let (a, b) = (&self.groups[a], &self.groups[b]);
-        let f = self.space.f;
-        let bytes: u64 = a.outputs.iter().chain(&b.outputs).map(|v| align(f.ty(*v).max_bytes(&f.symbols))).sum();
-        a.cost.min(b.cost) + 2.0 * bytes as f64 * byte_cost(self.space.target) > MARGIN * (a.cost + b.cost)
+        a.cost.min(b.cost) + 2.0 * bytes * byte_cost(self.space.target) > MARGIN * (a.cost + b.cost)
     }
 
     /// Elementwise nodes of what is left that the moving nodes read, if every one that they read is such.
@@ -160,44 +184,50 @@ impl Settling<'_, '_> {
         (!out.is_empty()).then_some(out)
     }
 
-    /// Makes a move if it gains.
-    fn take(&mut self, m: Move) -> bool {
-        let mut groups = Groups::default();
+    /// Makes a move if it gains; gives the nodes of the groups it changed.
+    fn take(&mut self, m: Move) -> Option<Region> {
+        let graph = &self.space.graph;
+        let near = |edges: &BTreeMap<u32, BTreeSet<u32>>| -> Region {
+            m.touched.iter().filter_map(|n| edges.get(n)).flatten().copied().collect()
+        };
+        let nodes = m.touched.iter().copied().chain(near(&graph.producers)).chain(near(&graph.consumers));
+        let mut ids: BTreeSet<u32> = nodes.flat_map(|n| self.groups.computing(n)).collect();
+        ids.extend(m.regions.keys());
+        ids.retain(|id| !self.groups.has(*id) || !self.is_call(*id));
+        let mut groups = self.groups.clone();
         let (mut before, mut after) = (0.0, 0.0);
-        let new = m.regions.keys().copied().filter(|id| !self.groups.has(*id));
-        let ids: Vec<u32> = self.groups.ids().chain(new).collect();
+        let mut changed = Region::new();
         for id in ids {
             let known = self.groups.has(id).then(|| self.groups[id].clone());
-            if let Some(group) = known.iter().find(|g| g.built.template == CALL) {
-                groups.insert(id, group.clone());
-                continue;
-            }
             let nodes = m.regions.get(&id).or(known.as_ref().map(|g| &g.nodes)).cloned().unwrap_or_default();
             let nodes = self.space.closed(nodes, &m.copied);
+            let outputs = self.space.outputs(&nodes, &m.copied);
             if let Some(group) = &known {
                 // Groups that stay may have to store more than before, or less.
-                if nodes == group.nodes && self.space.outputs(&nodes, &m.copied) == group.outputs {
-                    groups.insert(id, group.clone());
+                if nodes == group.nodes && outputs == group.outputs {
                     continue;
                 }
                 before += group.cost;
+                groups.remove(id);
             }
             if nodes.is_empty() {
                 continue;
             }
-            let Ok(made) = self.space.group(nodes, &m.copied) else { return false };
+            changed.extend(&nodes);
+            let made = self.kernels.get(nodes, outputs)?;
             after += made.cost;
-            groups.insert(id, Rc::new(made));
+            groups.insert(id, made);
         }
-        if groups.order(&self.space.graph).len() != groups.ids().count() {
-            return false;
+        let order = groups.order(graph);
+        if order.len() != groups.ids().count() {
+            return None;
         }
-        let at = peak(self.space, &groups);
+        let at = peak(self.space, &groups, &order);
         let memory = (self.peak as f64 - at as f64) * byte_cost(self.space.target);
         if before - after + memory <= MARGIN * before {
-            return false;
+            return None;
         }
         (self.groups, self.copied, self.peak) = (groups, m.copied, at);
-        true
+        Some(changed)
     }
 }

@@ -74,7 +74,9 @@ impl<'a> Space<'a> {
 
     /// True if a node may be computed by each of its readers instead of being stored.
     pub fn may_be_copied(&self, node: u32) -> bool {
-        self.f.nodes[node as usize].op.is_elementwise() && !super::graph::results(self.f, node).any(|v| self.is_kept(v))
+        let op = &self.f.nodes[node as usize].op;
+        (op.is_elementwise() || matches!(op, Op::Concat { .. } | Op::Pad { .. }))
+            && !super::graph::results(self.f, node).any(|v| self.is_kept(v))
     }
 
     /// The kernel of some nodes.

@@ -135,6 +135,9 @@ impl Verifier<'_> {
 
     /// Proves 0 <= form and form + width <= extent.
     fn within(&mut self, form: &Linear, width: i64, extent: &Linear, what: &str, id: IndexId) {
+        if self.errors.len() >= self.most {
+            return;
+        }
         if !self.prover.prove(form) {
             self.unproved(522, format!("{what} may be negative"), format!("{} >= 0", self.show_index(id)), form);
         }

@@ -53,17 +53,25 @@ impl Facts {
 /// negative, `0523` may exceed, `0524` `first n`, `0525` width, `0526` unrolling, `0527` `require` that cannot hold,
 /// `0528` too many registers, `0530` barrier and `0531` collective in divergent flow, `0532` cluster, `0533` no subgroup width.
 pub fn verify(kernel: &Kernel) -> Result<Facts, Vec<Diagnostic>> {
-    let (facts, errors) = examine(kernel);
+    let (facts, errors) = examine(kernel, DIAGNOSTIC_CAP);
     if errors.is_empty() { Ok(facts) } else { Err(errors) }
+}
+
+/// As [`verify`], with the first error alone: where many kernels are tried, a wrong one costs little.
+///
+/// # Errors
+/// As [`verify`].
+pub fn check(kernel: &Kernel) -> Result<(), Diagnostic> {
+    examine(kernel, 1).1.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// What can be proved of a kernel, whether or not it is correct: passes make more statements of a correct kernel than
 /// authors may write.
 pub fn facts(kernel: &Kernel) -> Facts {
-    examine(kernel).0
+    examine(kernel, usize::MAX).0
 }
 
-fn examine(kernel: &Kernel) -> (Facts, Vec<Diagnostic>) {
+fn examine(kernel: &Kernel, most: usize) -> (Facts, Vec<Diagnostic>) {
     let mut v = Verifier {
         k: kernel,
         prover: Prover::default(),
@@ -83,6 +91,7 @@ fn examine(kernel: &Kernel) -> (Facts, Vec<Diagnostic>) {
         statement: None,
         facts: Facts::default(),
         errors: Vec::new(),
+        most,
     };
     v.kernel();
     (v.facts, v.errors)
@@ -133,6 +142,8 @@ struct Verifier<'k> {
     statement: Option<&'k Stmt>,
     facts: Facts,
     errors: Vec<Diagnostic>,
+    /// Errors after which nothing more is looked at.
+    most: usize,
 }
 
 /// What a scope has to take back.
@@ -440,6 +451,9 @@ impl<'k> Verifier<'k> {
     fn block(&mut self, block: &'k Block) {
         let mut scope = self.open();
         for stmt in block {
+            if self.errors.len() >= self.most {
+                break;
+            }
             self.statement = Some(stmt);
             self.stmt(&mut scope, stmt);
         }

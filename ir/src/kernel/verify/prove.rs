@@ -5,12 +5,11 @@
 //! refused by the verifier.
 
 use super::linear::{AtomId, Linear, gcd};
-use std::collections::HashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Eliminations one behind the other.
-const DEPTH: u32 = 14;
-/// Forms looked at for one proof, so that no kernel takes long.
-const BUDGET: u32 = 4000;
+/// Eliminations one behind the other, and forms looked at for one proof, so that no kernel takes long. Most proofs are short:
+/// a deep search would wander past them.
+const ROUNDS: [(u32, u32); 3] = [(4, 150), (7, 500), (14, 4000)];
 /// The same for a constant bound, which is only a help.
 const BOUND_BUDGET: u32 = 160;
 
@@ -27,6 +26,7 @@ struct Atom {
 }
 
 enum Undo {
+    Proved(Linear),
     Bounds(AtomId, i64, i64),
     Quotient(Linear, i64),
 }
@@ -44,10 +44,14 @@ pub(super) struct Prover {
     atoms: Vec<Atom>,
     facts: Vec<Linear>,
     by_atom: Vec<Vec<u32>>,
-    quotients: HashMap<(Linear, i64), Linear>,
+    quotients: FxHashMap<(Linear, i64), Linear>,
     log: Vec<Undo>,
-    seen: HashMap<Linear, u32>,
+    /// Forms that were proved: more facts do not make them wrong.
+    proved: FxHashSet<Linear>,
+    seen: FxHashMap<Linear, u32>,
     steps: u32,
+    depth: u32,
+    budget: u32,
 }
 
 impl Prover {
@@ -62,6 +66,9 @@ impl Prover {
                 Some(Undo::Bounds(a, lo, hi)) => {
                     let atom = &mut self.atoms[a as usize];
                     (atom.lo, atom.hi) = (lo, hi);
+                }
+                Some(Undo::Proved(e)) => {
+                    self.proved.remove(&e);
                 }
                 Some(Undo::Quotient(e, m)) => {
                     self.quotients.remove(&(e, m));
@@ -150,9 +157,19 @@ impl Prover {
         if self.floor(e).is_some_and(|k| k >= 0) {
             return true;
         }
-        self.seen.clear();
-        self.steps = 0;
-        self.search(e.clone().tightened(), 0)
+        let e = e.clone().tightened();
+        if self.proved.contains(&e) {
+            return true;
+        }
+        let found = ROUNDS.iter().any(|(depth, budget)| {
+            self.seen.clear();
+            (self.steps, self.depth, self.budget) = (0, *depth, *budget);
+            self.search(e.clone(), 0)
+        });
+        if found && self.proved.insert(e.clone()) {
+            self.log.push(Undo::Proved(e));
+        }
+        found
     }
 
     fn search(&mut self, e: Linear, depth: u32) -> bool {
@@ -160,11 +177,11 @@ impl Prover {
             return true;
         }
         let Some((a, c)) = e.youngest() else { return false };
-        if depth > DEPTH || self.ceiling(&e).is_some_and(|k| k < 0) {
+        if depth > self.depth || self.ceiling(&e).is_some_and(|k| k < 0) {
             return false;
         }
         self.steps += 1;
-        if self.steps > BUDGET || self.seen.get(&e).is_some_and(|d| *d <= depth) {
+        if self.steps > self.budget || self.seen.get(&e).is_some_and(|d| *d <= depth) {
             return false;
         }
         self.seen.insert(e.clone(), depth);
