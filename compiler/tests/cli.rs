@@ -629,3 +629,25 @@ fn buffers_of_ones_own_are_placed() {
     let number = fails(1, &["plan", s(&hard)]);
     assert!(number.contains("MLXC0422") && number.contains("hard.csv:3"), "{number}");
 }
+
+#[test]
+fn a_profile_is_an_input_of_its_target_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let profile = folder.path().join("profile.json");
+    let out = ok(&["calibrate", "-o", s(&profile), "--threads", "1"]);
+    assert!(out.contains("GB/s") && out.contains("launch"), "{out}");
+    let figures: Value = serde_json::from_slice(&std::fs::read(&profile).expect("the profile")).expect("JSON");
+    let host = figures["target"].as_str().expect("a target").to_string();
+    assert_eq!(figures["cores"], 1);
+    assert!(figures["rates"]["read_bytes"].as_f64().expect("a rate") > 1e8);
+    let model = fixture();
+    json(&["inspect", s(&model), "--profile", s(&profile), "--json"]);
+    let other = if host == "x86-64-v3" { "x86-64-v2" } else { "x86-64-v3" };
+    let e = fails(1, &["inspect", s(&model), "--target", other, "--profile", s(&profile)]);
+    assert!(e.contains("MLXC0973") && e.contains(&host), "{e}");
+    std::fs::write(&profile, "{}").expect("a file is written");
+    assert!(fails(1, &["inspect", s(&model), "--profile", s(&profile)]).contains("MLXC0972"));
+    assert!(fails(1, &["inspect", s(&model), "--profile", s(&folder.path().join("none"))]).contains("MLXC0971"));
+    let gpu = fails(1, &["calibrate", "--target", "vulkan", "-o", s(&profile)]);
+    assert!(gpu.contains("MLXC0970"), "{gpu}");
+}
