@@ -69,6 +69,14 @@ pub enum Command {
 pub struct BuildArgs {
     /// Hugging Face folder, package or text graph.
     pub model: PathBuf,
+    /// How to build it.
+    #[command(flatten)]
+    pub options: BuildOptions,
+}
+
+/// How a model is built.
+#[derive(Args, Debug, Clone)]
+pub struct BuildOptions {
     /// Targets, separated by commas: `cpu` for this machine (unless another is given), `metal`, `vulkan`, `webgpu`, or
     /// a profile's name. A package may hold several; what shows one shows the first. `web`, alone, makes `compile` write a
     /// folder for browsers.
@@ -145,9 +153,16 @@ pub struct Compile {
 /// `mlxc bench`.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// The model.
+    /// Hugging Face folder, package or text graph.
+    #[arg(required_unless_present = "suite")]
+    pub model: Option<PathBuf>,
+    /// How to build it.
     #[command(flatten)]
-    pub build: BuildArgs,
+    pub options: BuildOptions,
+    /// Measure a fixed set of workloads instead of a model, or the groups named: A elementwise chains, B norms, C softmax and
+    /// attention, D products, E a Llama block, F a whole model in 4 bits.
+    #[arg(long, value_name = "GROUPS", num_args = 0..=1, default_missing_value = "ABCDEF", conflicts_with = "model")]
+    pub suite: Option<String>,
     /// Where to run.
     #[command(flatten)]
     pub run: RunArgs,
