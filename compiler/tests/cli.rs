@@ -241,6 +241,38 @@ entry "e" {
     assert!(none.contains("MLXC0914"), "{none}");
 }
 
+#[test]
+fn check_warns_before_anything_is_compiled() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    // A clean model, and its package.
+    assert!(ok(&["check", s(&fixture())]).ends_with("0 warnings, 0 notes\n"));
+    assert_eq!(json(&["check", s(package()), "--json"]), serde_json::json!({"findings": [], "warnings": 0, "notes": 0}));
+    // Notes are no failure.
+    std::fs::write(at("fixed.graph"), GRAPH.replace("f32[N", "f32[12")).expect("a file");
+    assert!(ok(&["check", s(&at("fixed.graph"))]).contains("note: MLXC0989"));
+    // Warnings are, each with its place; compiling stops at the first key.
+    std::fs::create_dir(at("model")).expect("a folder");
+    let config = std::fs::read_to_string(fixture().join("config.json")).expect("the fixture is in the repository");
+    let mut config: Value = serde_json::from_str(&config).expect("the fixture is JSON");
+    config["logit_scale"] = 0.5.into();
+    config["residual_multiplier"] = 0.2.into();
+    std::fs::write(at("model/config.json"), config.to_string()).expect("a file");
+    let out = mlxc(&["check", s(&at("model")), "--json"]);
+    assert_eq!(out.status.code(), Some(3));
+    let report: Value = serde_json::from_slice(&out.stdout).expect("standard output is one JSON value");
+    assert_eq!(report["warnings"], 2);
+    for f in report["findings"].as_array().expect("a list") {
+        assert_eq!((&f["severity"], &f["id"]), (&"warning".into(), &"MLXC0981".into()));
+        assert!(f["at"]["file"].as_str().is_some_and(|p| p.ends_with("config.json")), "{f}");
+        assert!(f["message"].is_string() && f["expected"].is_string() && f["found"].is_string() && f["notes"].is_array());
+    }
+    let plain = mlxc(&["check", s(&at("model"))]);
+    let plain = text(&plain.stdout);
+    assert!(plain.contains("warning: MLXC0981") && plain.ends_with("2 warnings, 0 notes\n"), "{plain}");
+    assert!(fails(1, &["check", s(&at("none"))]).contains("MLXC0903"));
+}
+
 /// Scratch and lower bound, computed again from the plan's buffers.
 #[test]
 fn the_plan_is_what_its_buffers_say() {

@@ -204,13 +204,15 @@ impl Scheduler<'_> {
         let mut kernel = group.built.kernel.clone();
         let ops: Vec<&str> = group.nodes.iter().map(|n| f.nodes[*n as usize].op.name()).collect();
         let comment = ops.join(", ");
+        let places = || group.nodes.iter().filter_map(|n| f.nodes[*n as usize].at.as_ref());
+        // A cast that nobody wrote has no column; it belongs to an op of its line.
+        let is_written = |at: &&mlxc_ir::Location| at.line == 0 || at.column > 0;
+        let any = places().any(|at| is_written(&at));
         let mut origin: Vec<String> = Vec::new();
-        for n in &group.nodes {
-            if let Some(at) = &f.nodes[*n as usize].at {
-                let at = at.to_string();
-                if !origin.contains(&at) {
-                    origin.push(at);
-                }
+        for at in places().filter(|at| !any || is_written(at)) {
+            let at = at.to_string();
+            if !origin.contains(&at) {
+                origin.push(at);
             }
         }
         let body = body(&kernel);
