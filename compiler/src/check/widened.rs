@@ -80,7 +80,10 @@ impl Found {
     fn new(f: &Function, w: &Widening) -> Self {
         let (narrow, wide) = (f.ty(w.narrow).dtype, f.nodes[w.cast as usize].types[0].dtype);
         let (what, by) = (describe(f, w.narrow), describe(f, w.met));
-        let met = &f.ty(w.met);
+        let mut met = w.met;
+        while f.node(met).op.is_view() && !f.node(met).inputs.is_empty() {
+            met = f.node(met).inputs[0];
+        }
         let from = describe(f, w.source);
         let mut origin = if from == by { String::new() } else { format!(", from {from}") };
         if let Some(at) = &f.node(w.source).at {
@@ -88,7 +91,7 @@ impl Found {
         }
         let mut diagnostic = Diagnostic::new(980, format!("{what} is widened from {narrow} to {wide} by {by}"))
             .expected(format!("operands of {narrow}"))
-            .found(format!("{by}: {}{origin}", met.display(&f.symbols)));
+            .found(format!("{by}: {}{origin}", f.ty(met).display(&f.symbols)));
         if let Some(at) = &f.nodes[w.op].at {
             diagnostic = diagnostic.at(at.clone());
         }
