@@ -1,5 +1,6 @@
 //! From partitioned functions to a plan: kernels listed once, calls expanded into launches, memory laid out.
 
+use crate::computed::{Computed, computed};
 use crate::lower::emit::{Target, home};
 use crate::memory::{self, Interval, align};
 use crate::partition::{CALL, Group, Partition, Raised, Refused, partition, stored_root};
@@ -33,6 +34,8 @@ pub struct Scheduled {
     pub weights: Vec<StoredWeight>,
     /// What partitioning tried, by function.
     pub merges: Vec<Merges>,
+    /// What each kernel computes of each function, producers first.
+    pub computed: Vec<Computed>,
 }
 
 /// What partitioning tried in one function.
@@ -95,7 +98,13 @@ pub fn schedule(
         layouts,
         functions: &functions,
         parts: &parts,
-        out: Scheduled { plan: plan::Plan::default(), kernels: Vec::new(), weights: Vec::new(), merges },
+        out: Scheduled {
+            plan: plan::Plan::default(),
+            kernels: Vec::new(),
+            weights: Vec::new(),
+            merges,
+            computed: Vec::new(),
+        },
         bodies: HashMap::new(),
         names: BTreeSet::new(),
         listed: BTreeMap::new(),
@@ -115,6 +124,7 @@ pub fn schedule(
         );
         s.out.plan.entries.push(entry);
     }
+    s.out.computed = computed(&functions, &parts, &s.listed);
     Ok(s.out)
 }
 

@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn every_unknown_key_is_listed() {
         let scaling = json!({"rope_type": "linear", "factor": 2.0, "mrope_section": [1]});
-        let (unread, _) = found(json!({"logit_scale": 0.5, "use_mrope": true, "rope_scaling": scaling, "id2label": {}}));
+        let (unread, _) =
+            found(json!({"logit_scale": 0.5, "use_mrope": true, "rope_scaling": scaling, "id2label": {}}));
         assert_eq!(unread.len(), 3, "{unread:?}");
         for key in ["`logit_scale`", "`use_mrope`", "`rope_scaling.mrope_section`"] {
             assert!(unread.iter().any(|m| m.contains(key)), "{key} in {unread:?}");

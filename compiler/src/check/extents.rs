@@ -101,7 +101,10 @@ impl Extents {
             (Op::Constant(_), _) => self.fix_all(f, out),
             (Op::Full { .. } | Op::Iota { .. } | Op::FromSize { .. }, _) => {}
             (op, Some(_)) if op.is_elementwise() => node.inputs.iter().for_each(|v| self.tie_last(f, *v, out)),
-            (Op::Broadcast { .. } | Op::Softmax | Op::Reverse { .. } | Op::Scan { .. } | Op::ArgSort { .. }, Some(x)) => {
+            (
+                Op::Broadcast { .. } | Op::Softmax | Op::Reverse { .. } | Op::Scan { .. } | Op::ArgSort { .. },
+                Some(x),
+            ) => {
                 self.tie_last(f, x, out);
             }
             (Op::RmsNorm { .. } | Op::LayerNorm { .. }, Some(_)) => {

@@ -77,7 +77,9 @@ fn one(f: &Function, node: &Node, severity: Severity) -> Option<Finding> {
             _ => "rounded to 8 bits of precision before it is used",
         };
         let d = Diagnostic::new(986, format!("a long `{name}` of {what} is kept in {dtype}"))
-            .expected(format!("`astype(f32)` before a sum of more than {SHORT} elements, or a composite (`rms_norm`, `softmax`)"))
+            .expected(format!(
+                "`astype(f32)` before a sum of more than {SHORT} elements, or a composite (`rms_norm`, `softmax`)"
+            ))
             .found(elements)
             .note(match severity {
                 Severity::Warning => format!("it accumulates in f32, and the result is {reach}"),

@@ -235,7 +235,12 @@ fn extents_that_nothing_fixes_are_noted() {
 fn extents_that_something_fixes_are_not() {
     let cases: [&dyn Fn(&Context); 7] = [
         &|cx| cx.output("y", &(cx.input("x", F32, [1, 64]) + cx.weight("b", F32, [64]))),
-        &|cx| cx.output("y", &cx.input("x", F32, (&cx.dim("S", 1..=8), 64)).rms_norm(Some(&cx.weight("w", F32, [64])), 1e-5)),
+        &|cx| {
+            cx.output(
+                "y",
+                &cx.input("x", F32, (&cx.dim("S", 1..=8), 64)).rms_norm(Some(&cx.weight("w", F32, [64])), 1e-5),
+            )
+        },
         // Split into heads, joined with rows of a weight, positions of a table, a part of the axis.
         &|cx| cx.output("y", &cx.input("x", F32, [64]).reshape([4, 16])),
         &|cx| cx.output("y", &Array::concatenate(&[&cx.input("x", F32, [3, 8]), &cx.weight("w", F32, [2, 8])], 0)),
@@ -243,7 +248,10 @@ fn extents_that_something_fixes_are_not() {
         &|cx| cx.output("y", &cx.input("x", F32, [32]).slice(0, 8, 24)),
         &|cx| {
             let x = cx.input("x", F32, [8, 16]);
-            cx.output("y", &cx.state("s", F32, [8, 64]).update(&x.slice(0, 0, 8), &cx.scalar("p", 0..=4), 1).sum(0, false));
+            cx.output(
+                "y",
+                &cx.state("s", F32, [8, 64]).update(&x.slice(0, 0, 8), &cx.scalar("p", 0..=4), 1).sum(0, false),
+            );
             cx.output("z", &x.matmul(&cx.weight("w", F32, [16, 4])));
         },
     ];

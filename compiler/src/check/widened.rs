@@ -233,6 +233,5 @@ fn origin_of(f: &Function, i: usize, origins: &[Origin]) -> Origin {
         return Origin { asked: true, ..Origin::default() };
     }
     let wide = node.inputs.iter().filter(|v| is_wide(f.ty(**v).dtype)).map(|v| origins[v.node as usize]);
-    wide.reduce(|a, b| a.and(b, f))
-        .unwrap_or_else(|| Origin { source: Some(ValueId::of(i)), ..Origin::default() })
+    wide.reduce(|a, b| a.and(b, f)).unwrap_or_else(|| Origin { source: Some(ValueId::of(i)), ..Origin::default() })
 }

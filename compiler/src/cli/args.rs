@@ -424,7 +424,7 @@ pub struct Explain {
     /// Only this entry.
     #[arg(long)]
     pub entry: Option<String>,
-    /// Why two values are not in one kernel.
+    /// Why two values are not in one kernel: names of values in any stage, kernels, weights or states.
     #[arg(long, num_args = 2, value_names = ["NAME", "NAME"])]
     pub why_not: Option<Vec<String>>,
     /// The memory plan.

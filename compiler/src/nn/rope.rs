@@ -1,7 +1,7 @@
 //! Rotary positions.
 
-use mlxc_ir::DType;
 use crate::trace::{Array, Context};
+use mlxc_ir::DType;
 
 /// Rotary position embedding.
 #[derive(Clone, Debug, PartialEq)]
