@@ -3,6 +3,7 @@
 pub mod activations;
 pub mod bench;
 pub mod calibrate;
+pub mod check;
 pub mod checkpoint;
 pub mod code;
 pub mod convert;

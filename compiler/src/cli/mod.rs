@@ -4,6 +4,7 @@ pub mod args;
 mod bench;
 mod build;
 mod calibrate;
+mod check;
 mod convert;
 mod devices;
 mod dump;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 pub enum Failure {
     /// Something given was wrong.
     Errors(Errors),
-    /// A comparison found a difference; what it was is printed already.
+    /// A comparison found a difference, or a check something to warn of; what it was is printed already.
     Verification,
 }
 
@@ -43,7 +44,7 @@ impl<T: Into<Errors>> From<T> for Failure {
 /// The result of a command.
 pub type Outcome = Result<(), Failure>;
 
-/// Runs a command; the exit code is 0, 1 for an error, 3 for a verification that failed.
+/// Runs a command; the exit code is 0, 1 for an error, 3 for a verification that failed or a check with warnings.
 pub fn run(cli: Cli) -> ExitCode {
     let level = match cli.verbose {
         0 => "warn",
@@ -81,6 +82,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),
         Command::Plan(a) => plan::run(&a),
+        Command::Check(a) => check::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Devices(a) => devices::run(&a),
         Command::Completions(a) => shell::completions(&a),
