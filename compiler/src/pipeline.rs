@@ -265,7 +265,11 @@ fn planned(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Pl
     verified("split", &decomposed)?;
     let layouts = layouts(&decomposed, &options.profile)?;
     let scheduled = clock.run("partition", || {
-        let how = mlxc_passes::schedule::Options { fuse: options.fuse, exact: options.level == Level::Exact };
+        let how = mlxc_passes::schedule::Options {
+            fuse: options.fuse,
+            exact: options.level == Level::Exact,
+            threads: options.threads,
+        };
         schedule(&decomposed, &sources, &layouts, &options.profile, how)
     })?;
     check_buffers(&scheduled, limit)?;

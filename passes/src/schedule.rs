@@ -11,6 +11,8 @@ use mlxc_ir::kernel::{self, Access, Index, IndexId, Kernel};
 use mlxc_ir::{DType, Diagnostic, Layout, Size, SymId, TargetProfile};
 use mlxc_package::plan;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A weight to be written into the package.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub struct Options {
     pub fuse: bool,
     /// Round every op's result to its dtype.
     pub exact: bool,
+    /// Threads; the result does not depend on it.
+    pub threads: usize,
 }
 
 /// Lowers and plans a module whose composites are decomposed and whose weights are joined.
@@ -72,14 +76,8 @@ pub fn schedule(
     let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
     let mut parts = Vec::new();
     let mut merges = Vec::new();
-    let weights = constant_params(module);
-    for (i, f) in functions.iter().enumerate() {
-        let target = Target { profile, layouts: &layouts.params[i], exact: options.exact };
-        tracing::debug!("partition of `{}`: {} nodes", f.name, f.nodes.len());
-        let p = partition(f, &target, &weights[i], options.fuse).map_err(|r| {
-            Diagnostic::new(320, format!("`{}` cannot be lowered: {}", f.name, r.text))
-                .note(format!("reason {}", r.code))
-        })?;
+    for (f, p) in functions.iter().zip(partitions(module, &functions, layouts, profile, options)) {
+        let p = p?;
         tracing::debug!("`{}`: {} kernels, {} merges refused", f.name, p.groups.len(), p.refused.len());
         for r in &p.raised {
             tracing::debug!(
@@ -126,6 +124,46 @@ pub fn schedule(
     }
     s.out.computed = computed(&functions, &parts, &s.listed);
     Ok(s.out)
+}
+
+/// Every function's kernels, functions in parallel: they do not depend on each other.
+fn partitions(
+    module: &Module,
+    functions: &[Function],
+    layouts: &Layouts,
+    profile: &TargetProfile,
+    options: Options,
+) -> Vec<Result<Partition, Diagnostic>> {
+    let weights = constant_params(module);
+    let one = |i: usize| {
+        let f = &functions[i];
+        let target = Target { profile, layouts: &layouts.params[i], exact: options.exact };
+        tracing::debug!("partition of `{}`: {} nodes", f.name, f.nodes.len());
+        partition(f, &target, &weights[i], options.fuse).map_err(|r| {
+            Diagnostic::new(320, format!("`{}` cannot be lowered: {}", f.name, r.text))
+                .note(format!("reason {}", r.code))
+        })
+    };
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<Option<Result<Partition, Diagnostic>>>> = Mutex::new(vec![None; functions.len()]);
+    let work = || {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= functions.len() {
+                break;
+            }
+            let result = one(i);
+            done.lock().expect("invariant: no thread panics holding the lock")[i] = Some(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.threads.clamp(1, functions.len().max(1)) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let done = done.into_inner().expect("invariant: no thread panics holding the lock");
+    done.into_iter().map(|p| p.expect("invariant: every function was partitioned")).collect()
 }
 
 struct Scheduler<'a> {

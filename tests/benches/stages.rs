@@ -33,7 +33,7 @@ fn stages(c: &mut Criterion) {
         b.iter(|| planned.decomposed.functions.iter().for_each(|f| drop(black_box(decompose::decompose(f)))))
     });
     g.bench_function("partition, lower and plan", |b| {
-        let how = schedule::Options { fuse: true, exact: false };
+        let how = schedule::Options { fuse: true, exact: false, threads: 1 };
         b.iter(|| {
             let (m, s, l) = (&planned.decomposed, &planned.sources, &planned.layouts);
             schedule(black_box(m), s, l, &options.profile, how).is_ok()

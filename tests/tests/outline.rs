@@ -71,7 +71,7 @@ fn scheduled(m: &Module) -> (Vec<usize>, usize) {
     let functions = m.functions.iter().map(decompose).collect::<Result<_, _>>().expect("composites decompose");
     let m = canonicalise_module(&Module { functions, ..m }).expect("canonical form");
     let layouts = storage::layouts(&m, &profile).expect("layouts agree");
-    let options = schedule::Options { fuse: true, exact: false };
+    let options = schedule::Options { fuse: true, exact: false, threads: 2 };
     let s = schedule::schedule(&m, &sources, &layouts, &profile, options).expect("a schedule");
     (s.plan.entries.iter().map(|e| e.launches.len()).collect(), s.kernels.len())
 }

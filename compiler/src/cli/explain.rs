@@ -6,7 +6,7 @@ use super::{Failure, Outcome, file_error, print, write_file};
 use mlxc::Diagnostic;
 use mlxc::picture;
 use mlxc::reasons::names::Names;
-use mlxc::reasons::{Reasons, collect, of_package, why};
+use mlxc::reasons::{Reason, Reasons, collect, of_package, why};
 use mlxc::report;
 use mlxc_ir::graph::Module;
 use mlxc_package::plan::{Entry, Plan};
@@ -67,7 +67,7 @@ pub fn run(a: &Explain) -> Outcome {
         let text = serde_json::to_string_pretty(&json!({ "entries": list })).expect("a report is plain data");
         return print(&format!("{text}\n"));
     }
-    for e in entries {
+    for e in &entries {
         if a.memory {
             out.push_str(&report::memory(e));
         } else {
@@ -77,7 +77,13 @@ pub fn run(a: &Explain) -> Outcome {
         }
     }
     if let (false, Some(reasons)) = (a.memory, &reasons) {
-        for r in reasons.merges.iter().filter(|r| r.is_merged()) {
+        let shown = |r: &&Reason| {
+            let of = |e: &Entry| {
+                r.function == e.name || r.function.strip_prefix(&e.name).is_some_and(|x| x.starts_with('.'))
+            };
+            r.is_merged() && entries.iter().any(|e| of(e))
+        };
+        for r in reasons.merges.iter().filter(shown) {
             let _ = writeln!(
                 out,
                 "in {}, {{{}}} + {{{}}}: {}",

@@ -279,7 +279,7 @@ fn rules(out: &mut String, p: &Picture) {
 /// How often merges were refused, by reason; which they were is shown with the kernels.
 fn refusals(out: &mut String, p: &Picture) {
     out.push_str("<section id=\"refusals\" aria-labelledby=\"refusals-title\" tabindex=\"-1\">\n");
-    out.push_str("<h2 id=\"refusals-title\">Refused merges</h2>\n");
+    out.push_str("<h2 id=\"refusals-title\">Merges refused, or made at a price in memory</h2>\n");
     out.push_str("<p class=\"lead\">Pairs of groups that were tried as one kernel and stayed two.</p>\n");
     let mut counts: std::collections::BTreeMap<(&str, usize), usize> = Default::default();
     for (i, t) in p.targets.iter().enumerate() {

@@ -496,7 +496,7 @@ h("span", {}, "0"), h("i", { class: "low" }), h("span", {}, way().text(sc.high /
         h("h4", {}, `Fused: ${k.fused.length} ${k.fused.length === 1 ? "op" : "ops"}`), h("ul", { class: "chips" }, folded(k.fused).map(([f, n]) => h("li", {}, n > 1 ? `${f} ×${n}` : f))),
         h("h4", {}, "From"), k.origin.length ? h("ul", { class: "lines" }, k.origin.map((o) => h("li", {}, o))) : h("p", { class: "remark" }, "No lines are known."),
         h("h4", {}, "Buffers"), bufferTable(l, state.launch),
-        h("h4", {}, "Refused merges around it"), refusals(l),
+        h("h4", {}, "Merges refused around it, or made at a price in memory"), refusals(l),
         h("h4", {}, "Code"), codeTabs(l),
       ];
     }

@@ -11,10 +11,14 @@ use super::objective::{byte_cost, peak};
 use super::space::Space;
 use crate::lower::emit::Region;
 use crate::memory::align;
+use mlxc_ir::graph::{Op, ValueId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Rounds over all nodes after which the search ends, improved or not.
 const ROUNDS: usize = 4;
+/// Kernels with a product or an attention that are built on the way, and more for every so many nodes: they are dear to build.
+const ANCHORED: usize = 16;
+const NODES_FOR_ONE: usize = 3;
 /// Share of the time of the kernels a move touches that it must gain.
 const MARGIN: f64 = 0.02;
 
@@ -45,7 +49,8 @@ struct Move {
 pub(super) fn settle(groups: &mut Groups, copied: &mut Region, space: &Space<'_>) {
     let peak = peak(space, groups, &groups.order(&space.graph));
     let kernels = Kernels { space, built: HashMap::new() };
-    let mut s = Settling { space, kernels, groups: std::mem::take(groups), copied: std::mem::take(copied), peak };
+    let left = ANCHORED + space.starts().len() / NODES_FOR_ONE;
+    let mut s = Settling { left, space, kernels, groups: std::mem::take(groups), copied: std::mem::take(copied), peak };
     let mut open: BTreeSet<u32> = space.starts();
     for _ in 0..ROUNDS {
         let mut next = BTreeSet::new();
@@ -65,6 +70,8 @@ pub(super) fn settle(groups: &mut Groups, copied: &mut Region, space: &Space<'_>
 }
 
 struct Settling<'s, 'a> {
+    /// Kernels with an anchor that may still be built.
+    left: usize,
     space: &'s Space<'a>,
     kernels: Kernels<'s, 'a>,
     groups: Groups,
@@ -137,7 +144,7 @@ impl Settling<'_, '_> {
                 if touching.is_empty() || to.any(|g| self.is_call(*g)) || !self.space.may_be_copied(node) {
                     return None;
                 }
-                let bytes = 2.0 * self.bytes(home) * byte_cost(self.space.target);
+                let bytes = 2.0 * self.bytes(&self.groups[home].outputs) * byte_cost(self.space.target);
                 let all: f64 = touching.iter().map(|g| self.groups[*g].cost).sum();
                 if self.groups[home].cost + bytes <= MARGIN * (self.groups[home].cost + all) {
                     return None;
@@ -152,16 +159,16 @@ impl Settling<'_, '_> {
         Some(Move { regions, copied, touched })
     }
 
-    /// Bytes that a group stores.
-    fn bytes(&self, id: u32) -> f64 {
+    /// Bytes of some values.
+    fn bytes(&self, values: &[ValueId]) -> f64 {
         let f = self.space.f;
-        self.groups[id].outputs.iter().map(|v| align(f.ty(*v).max_bytes(&f.symbols))).sum::<u64>() as f64
+        values.iter().map(|v| align(f.ty(*v).max_bytes(&f.symbols))).sum::<u64>() as f64
     }
 
     /// False where a move between two groups cannot gain enough, whatever it saves of the smaller one's time and memory.
     fn may_gain(&self, a: u32, b: u32) -> bool {
-        let bytes = self.bytes(a) + self.bytes(b);
         let (a, b) = (&self.groups[a], &self.groups[b]);
+        let bytes = self.bytes(&a.outputs) + self.bytes(&b.outputs);
         a.cost.min(b.cost) + 2.0 * bytes * byte_cost(self.space.target) > MARGIN * (a.cost + b.cost)
     }
 
@@ -184,6 +191,17 @@ impl Settling<'_, '_> {
         (!out.is_empty()).then_some(out)
     }
 
+    /// Seconds that a kernel of some nodes takes at least: a launch, and the products that groups have among them now.
+    fn least(&self, nodes: &Region) -> f64 {
+        let rates = &self.space.target.profile.rates;
+        let products =
+            nodes.iter().filter(|n| matches!(self.space.f.nodes[**n as usize].op, Op::MatMul { .. } | Op::Sdpa { .. }));
+        let groups: BTreeSet<u32> = products.flat_map(|n| self.groups.computing(*n)).collect();
+        let work = groups.iter().map(|g| &self.groups[*g].built.work);
+        rates.launch_seconds
+            + work.map(|w| w.dot_flops / rates.f32_flops + w.pair_flops / rates.bf16_flops).sum::<f64>()
+    }
+
     /// Makes a move if it gains; gives the nodes of the groups it changed.
     fn take(&mut self, m: Move) -> Option<Region> {
         let graph = &self.space.graph;
@@ -195,8 +213,10 @@ impl Settling<'_, '_> {
         ids.extend(m.regions.keys());
         ids.retain(|id| !self.groups.has(*id) || !self.is_call(*id));
         let mut groups = self.groups.clone();
-        let (mut before, mut after) = (0.0, 0.0);
         let mut changed = Region::new();
+        // Bytes that are stored no more: the peak falls by no more than these.
+        let (mut before, mut spared) = (0.0, 0.0);
+        let mut wanted = Vec::new();
         for id in ids {
             let known = self.groups.has(id).then(|| self.groups[id].clone());
             let nodes = m.regions.get(&id).or(known.as_ref().map(|g| &g.nodes)).cloned().unwrap_or_default();
@@ -208,14 +228,30 @@ impl Settling<'_, '_> {
                     continue;
                 }
                 before += group.cost;
+                spared += self.bytes(&group.outputs);
                 groups.remove(id);
             }
-            if nodes.is_empty() {
-                continue;
+            if !nodes.is_empty() {
+                changed.extend(&nodes);
+                spared -= self.bytes(&outputs);
+                wanted.push((self.least(&nodes), id, nodes, outputs));
             }
-            changed.extend(&nodes);
-            let made = self.kernels.get(nodes, outputs)?;
+        }
+        // Groups without a product are built first: often they are dear enough to end it.
+        wanted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut left: f64 = wanted.iter().map(|w| w.0).sum();
+        let mut after = 0.0;
+        for (least, id, nodes, outputs) in wanted {
+            if before - after - left + spared.max(0.0) * byte_cost(self.space.target) <= MARGIN * before {
+                return None;
+            }
+            let key = (nodes, outputs);
+            if least > self.space.target.profile.rates.launch_seconds && !self.kernels.built.contains_key(&key) {
+                self.left = self.left.checked_sub(1)?;
+            }
+            let made = self.kernels.get(key.0, key.1)?;
             after += made.cost;
+            left -= least;
             groups.insert(id, made);
         }
         let order = groups.order(graph);

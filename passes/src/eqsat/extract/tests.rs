@@ -134,7 +134,11 @@ fn shared_problem(next: &mut dyn FnMut(u64) -> u64) -> Problem {
     let mut classes: Vec<Vec<Candidate>> = (0..shared).map(|_| vec![node(5 + next(20), &[])]).collect();
     for _ in 0..values {
         let mut class = vec![node(2 + next(12), &[])];
-        class.extend((0..shared).filter_map(|s| (next(3) > 0).then(|| node(next(3), &[s]))));
+        for s in 0..shared {
+            if next(3) > 0 {
+                class.push(node(next(3), &[s]));
+            }
+        }
         classes.push(class);
     }
     let all: Vec<usize> = (shared..shared + values).collect();
