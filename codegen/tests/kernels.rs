@@ -274,8 +274,8 @@ fn the_same_bytes_again_and_on_any_number_of_threads() {
                 legalise(&kernel, &profile).unwrap()
             })
             .collect();
-        let one = compile(&renamed, &profile, &Options { threads: 1 }).unwrap();
-        let three = compile(&renamed, &profile, &Options { threads: 3 }).unwrap();
+        let one = compile(&renamed, &profile, &Options { threads: 1, ..Options::default() }).unwrap();
+        let three = compile(&renamed, &profile, &Options { threads: 3, ..Options::default() }).unwrap();
         assert!(one == three, "{name}");
         assert_eq!(one.phases.len(), 12);
         assert!(one.phases.iter().all(|p| one.blob.offset(&p.symbol).is_some()));

@@ -135,7 +135,7 @@ impl Code {
     pub fn new(legal: &Legalised, profile: &TargetProfile, threads: usize) -> Result<Self, Diagnostic> {
         let kernels = match legal {
             Legalised::Cpu(all) => {
-                return llvm::compile(all, profile, &llvm::Options { threads }).map(Code::Native);
+                return llvm::compile(all, profile, &llvm::Options { threads, store: None }).map(Code::Native);
             }
             Legalised::Gpu(all) => all,
         };

@@ -120,7 +120,7 @@ pub fn legal(kernel: &Kernel, profile: &str) -> Legal {
 pub fn compiled(kernel: &Kernel, profile: &str) -> CpuCode {
     let profile = profiles::by_name(profile).unwrap();
     let legal = legalise(kernel, &profile).unwrap_or_else(|d| panic!("{}", d[0]));
-    compile(&[legal], &profile, &Options { threads: 1 }).unwrap_or_else(|d| panic!("{d}"))
+    compile(&[legal], &profile, &Options { threads: 1, ..Options::default() }).unwrap_or_else(|d| panic!("{d}"))
 }
 
 /// The profiles this machine can run, best first.
