@@ -3,6 +3,7 @@
 pub mod args;
 mod bench;
 mod build;
+mod cache;
 mod calibrate;
 mod convert;
 mod devices;
@@ -83,6 +84,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan(a) => plan::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Devices(a) => devices::run(&a),
+        Command::Cache(a) => cache::run(&a),
         Command::Completions(a) => shell::completions(&a),
         Command::Man(a) => shell::man(&a),
     };
@@ -147,6 +149,7 @@ impl BuildArgs {
             profiles: self.profile.clone(),
             strip: false,
             untrusted: self.untrusted,
+            cache: !self.no_cache,
         }
     }
 }
