@@ -2,6 +2,8 @@
 //! expressions, the kernel files, the kernels in plain Rust, elementary functions. On other machines qemu runs the code.
 
 #![cfg(target_os = "linux")]
+// Each of the files is a program of its own elsewhere, and brings what runs its kernels.
+#![allow(clippy::duplicate_mod)]
 
 #[path = "differential.rs"]
 mod differential;
