@@ -77,19 +77,23 @@ impl Index {
 const UNREAD: &[&str] =
     &["rotary_emb.inv_freq", "embeddings.position_ids", "lm_head.weight", "pooler.dense.weight", "pooler.dense.bias"];
 
-/// Compares the tensors of a checkpoint with those a module reads.
-///
-/// # Errors
-/// `MLXC0931`, once for each tensor that no layer reads: its part of the model would be left out.
-pub fn check_unread(checkpoint: &Checkpoint, module: &Module) -> Result<(), Errors> {
+/// Tensors of a checkpoint that no layer of a module reads, those aside that are known to be for other tasks.
+pub(crate) fn unread<'c>(checkpoint: &'c Checkpoint, module: &Module) -> Vec<&'c str> {
     let read: BTreeSet<String> = module.weights.iter().flat_map(|w| checkpoint.sources(&w.name, &w.ty)).collect();
     let known = |name: &str| {
         name.starts_with("cls.")
             || UNREAD.iter().any(|u| name.strip_suffix(u).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     };
-    let extra: Vec<Diagnostic> = checkpoint
-        .names()
-        .filter(|name| !read.contains(*name) && !known(name))
+    checkpoint.names().filter(|name| !read.contains(*name) && !known(name)).collect()
+}
+
+/// Compares the tensors of a checkpoint with those a module reads.
+///
+/// # Errors
+/// `MLXC0931`, once for each tensor that no layer reads: its part of the model would be left out.
+pub fn check_unread(checkpoint: &Checkpoint, module: &Module) -> Result<(), Errors> {
+    let extra: Vec<Diagnostic> = unread(checkpoint, module)
+        .into_iter()
         .map(|name| {
             let file = checkpoint.file_of(name).map(|p| p.display().to_string()).unwrap_or_default();
             Diagnostic::new(931, format!("no layer reads tensor `{name}`"))

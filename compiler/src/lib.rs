@@ -4,6 +4,7 @@ pub mod activations;
 pub mod bench;
 pub mod cache;
 pub mod calibrate;
+pub mod check;
 pub mod checkpoint;
 pub mod code;
 pub mod convert;

@@ -106,11 +106,19 @@ impl Build {
         Ok(Package::open_with(&self.model, options).map_err(crate::pipeline::package_error)?)
     }
 
+    /// The text of a folder's config.json, and the name of the file.
+    pub(crate) fn config(&self) -> Result<(String, String), Diagnostic> {
+        let path = self.model.join("config.json");
+        Ok((read(&path)?, path.display().to_string()))
+    }
+
     /// What a folder's files say of the model.
     fn described(&self) -> Result<Described, Errors> {
-        let path = self.model.join("config.json");
-        let (text, file) = (read(&path)?, path.display().to_string());
-        let mut config = Config::parse(&text, &file)?;
+        let (text, file) = self.config()?;
+        self.describe(Config::parse(&text, &file)?, &file)
+    }
+
+    fn describe(&self, mut config: Config, file: &str) -> Result<Described, Errors> {
         if let Architecture::Encoder(e) = &mut config.architecture {
             // Where sentence-transformers says how a text becomes one vector.
             for (name, pooling) in [("1_Pooling/config.json", true), ("modules.json", false)] {
@@ -121,7 +129,7 @@ impl Build {
                 }
             }
         }
-        let quantization = self.quantization(&config, &file)?;
+        let quantization = self.quantization(&config, file)?;
         let dtype = self.dtype.unwrap_or(config.dtype);
         Ok(Described { config, dtype, quantization })
     }
@@ -166,11 +174,7 @@ impl Build {
     /// `MLXC0903` if the path is none of the forms, `MLXC0920` an unreadable file, or what the model code says.
     pub fn trace(&self) -> Result<Module, Errors> {
         if self.model.is_dir() {
-            let d = self.described()?;
-            let context = self.context.unwrap_or_else(|| d.config.max_position_embeddings.min(4096));
-            let coded_states = self.kv_bits == Some(8);
-            let options = EntryOptions { dtype: d.dtype, chunk: self.prefill_chunk, context, coded_states };
-            return trace_model(&d.config, options, &d.quantization);
+            return self.trace_described(&self.described()?);
         }
         if self.model.extension().is_some_and(|e| e == "graph") {
             let text = read(&self.model)?;
@@ -182,6 +186,21 @@ impl Build {
             .expected("a Hugging Face folder, a package (.mlxc) or a text graph (.graph)")
             .found(found)
             .into())
+    }
+
+    fn trace_described(&self, d: &Described) -> Result<Module, Errors> {
+        let context = self.context.unwrap_or_else(|| d.config.max_position_embeddings.min(4096));
+        let coded_states = self.kv_bits == Some(8);
+        let options = EntryOptions { dtype: d.dtype, chunk: self.prefill_chunk, context, coded_states };
+        trace_model(&d.config, options, &d.quantization)
+    }
+
+    /// Traces a folder's model by a config that was read already.
+    ///
+    /// # Errors
+    /// As [`Build::trace`].
+    pub(crate) fn trace_config(&self, config: Config, file: &str) -> Result<Module, Errors> {
+        self.trace_described(&self.describe(config, file)?)
     }
 
     /// The options of the compilation, one a target.

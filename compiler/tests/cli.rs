@@ -237,8 +237,58 @@ entry "e" {
     std::fs::write(&graph, text).expect("a file");
     let out = ok(&["explain", s(&graph), "--random-weights", "1", "--why-not", "first", "second"]);
     assert!(out.contains("first") && out.contains('['), "{out}");
-    let none = fails(1, &["explain", s(&graph), "--why-not", "first", "nothing"]);
-    assert!(none.contains("MLXC0914"), "{none}");
+    let none = fails(1, &["explain", s(&graph), "--why-not", "first", "secnd"]);
+    assert!(none.contains("MLXC0965") && none.contains("such as `second`"), "{none}");
+    // A package answers by itself: weights, states and kernels have names too.
+    let why = |a: &str, b: &str| json(&["explain", s(package()), "--entry", "decode", "--why-not", a, b, "--json"]);
+    let kinds = |v: &Value| -> Vec<String> {
+        let list = v["answers"].as_array().expect("a list").iter();
+        list.map(|a| a["kind"].as_str().expect("a word").to_string()).collect()
+    };
+    let together = why("queries", "model.layers.0.self_attn.q_proj.weight");
+    assert!(kinds(&together).iter().all(|k| k == "together"), "{together}");
+    let chain = why("model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.o_proj.weight");
+    assert_eq!(kinds(&chain), ["chain"]);
+    assert!(chain["answers"][0]["seams"].as_array().expect("a list").iter().all(|s| s["code"].is_string()), "{chain}");
+    assert!(kinds(&why("model.layers.0.self_attn.keys", "head")).iter().all(|k| k == "chain" || k == "refused"));
+    assert!(kinds(&why("norm", "logits")).iter().all(|k| k == "refused"));
+}
+
+#[test]
+fn check_warns_before_anything_is_compiled() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    // A clean model, and its package.
+    assert!(ok(&["check", s(&fixture())]).ends_with("0 warnings, 0 notes\n"));
+    assert_eq!(
+        json(&["check", s(package()), "--json"]),
+        serde_json::json!({"findings": [], "warnings": 0, "notes": 0})
+    );
+    // Notes are no failure.
+    std::fs::write(at("fixed.graph"), GRAPH.replace("f32[N", "f32[12")).expect("a file");
+    assert!(ok(&["check", s(&at("fixed.graph"))]).contains("note: MLXC0989"));
+    // Warnings are, each with its place; compiling stops at the first key.
+    std::fs::create_dir(at("model")).expect("a folder");
+    let config = std::fs::read_to_string(fixture().join("config.json")).expect("the fixture is in the repository");
+    let mut config: Value = serde_json::from_str(&config).expect("the fixture is JSON");
+    config["logit_scale"] = 0.5.into();
+    config["residual_multiplier"] = 0.2.into();
+    std::fs::write(at("model/config.json"), config.to_string()).expect("a file");
+    let out = mlxc(&["check", s(&at("model")), "--json"]);
+    assert_eq!(out.status.code(), Some(3));
+    let report: Value = serde_json::from_slice(&out.stdout).expect("standard output is one JSON value");
+    assert_eq!(report["warnings"], 2);
+    for f in report["findings"].as_array().expect("a list") {
+        assert_eq!((&f["severity"], &f["id"]), (&"warning".into(), &"MLXC0981".into()));
+        assert!(f["at"]["file"].as_str().is_some_and(|p| p.ends_with("config.json")), "{f}");
+        assert!(
+            f["message"].is_string() && f["expected"].is_string() && f["found"].is_string() && f["notes"].is_array()
+        );
+    }
+    let plain = mlxc(&["check", s(&at("model"))]);
+    let plain = text(&plain.stdout);
+    assert!(plain.contains("warning: MLXC0981") && plain.ends_with("2 warnings, 0 notes\n"), "{plain}");
+    assert!(fails(1, &["check", s(&at("none"))]).contains("MLXC0903"));
 }
 
 /// Scratch and lower bound, computed again from the plan's buffers.

@@ -39,7 +39,7 @@ fn reference() -> String {
         "# The command line\n\nWritten by `MLXC_BLESS=1 cargo test -p mlxc --test reference` from the command's own help.\n\n\
          Results go to standard output, progress and errors to standard error. Every error has an id (`MLXC0903`).\n\n\
          | exit code | meaning |\n|---|---|\n| 0 | success |\n| 1 | an error in what was given: model, files, options that do \
-         not fit them |\n| 2 | a wrong command line |\n| 3 | `verify` found a difference |\n\n",
+         not fit them |\n| 2 | a wrong command line |\n| 3 | `verify` found a difference, or `check` something to warn of |\n\n",
     );
     out.push_str(&format!("## mlxc\n\n```text\n{}\n```\n", help(&[])));
     for command in COMMANDS {

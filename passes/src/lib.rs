@@ -1,6 +1,7 @@
 //! Passes from Graph IR to kernels and a memory plan.
 
 pub mod canonicalise;
+pub mod computed;
 pub mod decompose;
 pub mod eqsat;
 pub mod inline;

@@ -1,5 +1,6 @@
 //! From partitioned functions to a plan: kernels listed once, calls expanded into launches, memory laid out.
 
+use crate::computed::{Computed, computed};
 use crate::lower::emit::{Target, home};
 use crate::memory::{self, Interval, align};
 use crate::partition::{CALL, Group, Partition, Raised, Refused, partition, stored_root};
@@ -33,6 +34,8 @@ pub struct Scheduled {
     pub weights: Vec<StoredWeight>,
     /// What partitioning tried, by function.
     pub merges: Vec<Merges>,
+    /// What each kernel computes of each function, producers first.
+    pub computed: Vec<Computed>,
 }
 
 /// What partitioning tried in one function.
@@ -95,7 +98,13 @@ pub fn schedule(
         layouts,
         functions: &functions,
         parts: &parts,
-        out: Scheduled { plan: plan::Plan::default(), kernels: Vec::new(), weights: Vec::new(), merges },
+        out: Scheduled {
+            plan: plan::Plan::default(),
+            kernels: Vec::new(),
+            weights: Vec::new(),
+            merges,
+            computed: Vec::new(),
+        },
         bodies: HashMap::new(),
         names: BTreeSet::new(),
         listed: BTreeMap::new(),
@@ -115,6 +124,7 @@ pub fn schedule(
         );
         s.out.plan.entries.push(entry);
     }
+    s.out.computed = computed(&functions, &parts, &s.listed);
     Ok(s.out)
 }
 
@@ -204,13 +214,15 @@ impl Scheduler<'_> {
         let mut kernel = group.built.kernel.clone();
         let ops: Vec<&str> = group.nodes.iter().map(|n| f.nodes[*n as usize].op.name()).collect();
         let comment = ops.join(", ");
+        let places = || group.nodes.iter().filter_map(|n| f.nodes[*n as usize].at.as_ref());
+        // A cast that nobody wrote has no column; it belongs to an op of its line.
+        let is_written = |at: &&mlxc_ir::Location| at.line == 0 || at.column > 0;
+        let any = places().any(|at| is_written(&at));
         let mut origin: Vec<String> = Vec::new();
-        for n in &group.nodes {
-            if let Some(at) = &f.nodes[*n as usize].at {
-                let at = at.to_string();
-                if !origin.contains(&at) {
-                    origin.push(at);
-                }
+        for at in places().filter(|at| !any || is_written(at)) {
+            let at = at.to_string();
+            if !origin.contains(&at) {
+                origin.push(at);
             }
         }
         let body = body(&kernel);

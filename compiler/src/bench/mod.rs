@@ -2,6 +2,7 @@
 
 pub mod limits;
 mod probe;
+pub mod suite;
 
 use crate::error::Errors;
 use crate::executable::runtime_error;

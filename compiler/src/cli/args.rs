@@ -9,7 +9,7 @@ use std::path::PathBuf;
 ///
 /// MODEL is a Hugging Face folder (config.json, safetensors, tokenizer.json), a package (.mlxc) or a graph in text form
 /// (.graph). Exit codes: 0 success, 1 an error in what was given, 2 a wrong command line, 3 a verification that
-/// failed.
+/// failed or a check with warnings.
 #[derive(Parser, Debug)]
 #[command(name = "mlxc", version, about, max_term_width = 100)]
 pub struct Cli {
@@ -50,6 +50,8 @@ pub enum Command {
     Dump(Dump),
     /// Say what was fused, what was not and why, and where memory goes.
     Explain(Explain),
+    /// Say what is worth a look in a model, before anything is compiled.
+    Check(Check),
     /// List entries with their launches and memory.
     Inspect(Inspect),
     /// Compare compiled code with the interpreter.
@@ -74,6 +76,14 @@ pub enum Command {
 pub struct BuildArgs {
     /// Hugging Face folder, package or text graph.
     pub model: PathBuf,
+    /// How to build it.
+    #[command(flatten)]
+    pub options: BuildOptions,
+}
+
+/// How a model is built.
+#[derive(Args, Debug, Clone)]
+pub struct BuildOptions {
     /// Targets, separated by commas: `cpu` for this machine (unless another is given), `metal`, `vulkan`, `webgpu`, or
     /// a profile's name. A package may hold several; what shows one shows the first. `web`, alone, makes `compile` write a
     /// folder for browsers.
@@ -153,9 +163,16 @@ pub struct Compile {
 /// `mlxc bench`.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// The model.
+    /// Hugging Face folder, package or text graph.
+    #[arg(required_unless_present = "suite")]
+    pub model: Option<PathBuf>,
+    /// How to build it.
     #[command(flatten)]
-    pub build: BuildArgs,
+    pub options: BuildOptions,
+    /// Measure a fixed set of workloads instead of a model, or the groups named: A elementwise chains, B norms, C softmax and
+    /// attention, D products, E a Llama block, F a whole model in 4 bits.
+    #[arg(long, value_name = "GROUPS", num_args = 0..=1, default_missing_value = "ABCDEF", conflicts_with = "model")]
+    pub suite: Option<String>,
     /// Where to run.
     #[command(flatten)]
     pub run: RunArgs,
@@ -432,7 +449,7 @@ pub struct Explain {
     /// Only this entry.
     #[arg(long)]
     pub entry: Option<String>,
-    /// Why two values are not in one kernel.
+    /// Why two values are not in one kernel: names of values in any stage, kernels, weights or states.
     #[arg(long, num_args = 2, value_names = ["NAME", "NAME"])]
     pub why_not: Option<Vec<String>>,
     /// The memory plan.
@@ -450,6 +467,17 @@ pub struct Explain {
     /// Show on the page the times of a trace that `bench --trace` wrote.
     #[arg(long, value_name = "FILE", requires = "html")]
     pub trace: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The model.
+    #[command(flatten)]
+    pub build: BuildArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

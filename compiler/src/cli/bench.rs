@@ -1,16 +1,18 @@
 //! `mlxc bench`.
 
-use super::args::Bench;
+use super::args::{Bench, BuildArgs};
 use super::progress::Progress;
 use super::{Outcome, print, write_file};
-use mlxc::bench::{Report, Settings, bench};
+use mlxc::bench::{Report, Settings, bench, suite};
 use mlxc::report::human;
 use mlxc_runtime::WeightMemory;
 use std::fmt::Write;
 
 pub fn run(a: &Bench) -> Outcome {
+    let Some(model) = &a.model else { return suite(a) };
     let progress = Progress::new();
-    let package = a.build.build_for(a.run.device)?.package(&mut |s| progress.stage(s))?;
+    let build = BuildArgs { model: model.clone(), options: a.options.clone() };
+    let package = build.build_for(a.run.device)?.package(&mut |s| progress.stage(s))?;
     let settings = Settings {
         prefill: a.prefill,
         decode: a.decode,
@@ -29,6 +31,69 @@ pub fn run(a: &Bench) -> Outcome {
         return print(&format!("{text}\n"));
     }
     print(&table(&report))
+}
+
+/// Fixed workloads.
+fn suite(a: &Bench) -> Outcome {
+    let named = a.suite.as_deref().unwrap_or_default().to_uppercase();
+    let groups: Vec<char> = named.chars().filter(|c| !matches!(c, ',' | ' ')).collect();
+    if let Some(c) = groups.iter().find(|c| !('A'..='F').contains(c)) {
+        return Err(mlxc::Diagnostic::new(995, "there is no such group of workloads")
+            .expected("letters of A to F")
+            .found(c.to_string())
+            .into());
+    }
+    let progress = Progress::new();
+    let report = suite::run(&groups, a.run.threads, &mut |s| progress.stage(s))?;
+    progress.finish();
+    if a.json {
+        let text = serde_json::to_string_pretty(&report).expect("a report is plain data");
+        return print(&format!("{text}\n"));
+    }
+    print(&suite_table(&report))
+}
+
+fn suite_table(r: &suite::Report) -> String {
+    let giga = |x: f64| x / 1e9;
+    let mut out = format!("{}\n", r.target);
+    for (when, l) in [("before", &r.limits), ("after", &r.limits_after)] {
+        let bf16 = l.bf16_flops.map_or(String::new(), |f| format!(", {:.0} bf16", giga(f)));
+        let _ = writeln!(
+            out,
+            "limits {when}: read {:.1} GB/s mapped, {:.1} copied; copy {:.1}, triad {:.1}; {:.0} GFLOP/s f32{bf16}; launch {:.2} µs",
+            giga(l.read_mapped),
+            giga(l.read_copied),
+            giga(l.copy),
+            giga(l.triad),
+            giga(l.f32_flops),
+            l.launch_seconds * 1e6
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\n  {:<52} {:>8} {:>10} {:>8} {:>9} {:>7}  {:<6} {:>10} {:>9}",
+        "workload", "launches", "ms", "GB/s", "GFLOP/s", "share", "bound", "tokens/s", "compile s"
+    );
+    for row in &r.rows {
+        let tokens = row.tokens_per_second.map_or("-".into(), |t| format!("{t:.1}"));
+        let _ = writeln!(
+            out,
+            "{} {:<52} {:>8} {:>10.3} {:>8.1} {:>9.1} {:>6.0}%  {:<6} {tokens:>10} {:>9.2}",
+            row.group,
+            row.workload,
+            row.launches,
+            row.seconds * 1e3,
+            giga(row.bytes_per_second),
+            giga(row.flops_per_second),
+            row.share * 100.0,
+            row.bound,
+            row.compile_seconds
+        );
+    }
+    if let (Some(peak), Some(load)) = (r.model_peak_rss_bytes, r.model_load_seconds) {
+        let _ = writeln!(out, "\n1B shape: loaded in {load:.3} s, peak memory {}", human(peak));
+    }
+    out
 }
 
 fn table(r: &Report) -> String {

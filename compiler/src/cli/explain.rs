@@ -5,8 +5,10 @@ use super::progress::Progress;
 use super::{Failure, Outcome, file_error, print, write_file};
 use mlxc::Diagnostic;
 use mlxc::picture;
-use mlxc::reasons::{Reason, between, collect, of_package};
+use mlxc::reasons::names::Names;
+use mlxc::reasons::{Reasons, collect, of_package, why};
 use mlxc::report;
+use mlxc_ir::graph::Module;
 use mlxc_package::plan::{Entry, Plan};
 use serde_json::json;
 use std::fmt::Write;
@@ -16,26 +18,45 @@ pub fn run(a: &Explain) -> Outcome {
         return draw(a);
     }
     let build = a.build.build();
-    let (plan, reasons): (Plan, Option<Vec<Reason>>) = if build.is_package() {
+    let (plan, reasons, stages): (Plan, Option<Reasons>, Vec<(&str, Module)>) = if build.is_package() {
         let package = build.open_package()?;
         let (target, plan) = a.build.plan_of(&package)?;
-        (plan.clone(), of_package(&package, &target))
+        let graph = |member: &'static str| {
+            let text = String::from_utf8_lossy(package.member(member).ok()?).into_owned();
+            Some((member, mlxc_ir::graph::text::parse_source(&text, member).ok()?))
+        };
+        let stages = ["ir/lowered", "ir/graph"].into_iter().filter_map(graph).collect();
+        (plan.clone(), of_package(&package, &target), stages)
     } else {
         let progress = Progress::new();
         let compiled = build.compile(&mut |s| progress.stage(s))?;
         progress.finish();
         let reasons = collect(&compiled);
-        (compiled.scheduled.plan, Some(reasons))
+        let stages = vec![
+            ("decompose", compiled.decomposed),
+            ("join", compiled.joined),
+            ("eqsat", compiled.saturated),
+            ("outline", compiled.outlined),
+            ("canonical", compiled.canonical),
+            ("trace", compiled.traced),
+        ];
+        (compiled.scheduled.plan, Some(reasons), stages)
     };
+    let entries: Vec<&Entry> = plan.entries.iter().filter(|e| a.entry.as_deref().is_none_or(|n| n == e.name)).collect();
+    if entries.is_empty() {
+        return Err(no_entry(a, &plan));
+    }
     if let Some(names) = &a.why_not {
         let reasons = reasons.ok_or_else(|| {
             Diagnostic::new(909, "the package was stripped of its reasons").note("compile it again without --strip")
         })?;
-        return why_not(&plan, &reasons, &names[0], &names[1], a.json);
-    }
-    let entries: Vec<&Entry> = plan.entries.iter().filter(|e| a.entry.as_deref().is_none_or(|n| n == e.name)).collect();
-    if entries.is_empty() {
-        return Err(no_entry(a, &plan));
+        let stages = stages.iter().map(|(name, m)| (*name, m)).collect();
+        return why_not(
+            &Names { reasons: &reasons, plan: &plan, stages, entry: a.entry.as_deref() },
+            &names[0],
+            &names[1],
+            a.json,
+        );
     }
     if let Some(path) = &a.svg {
         return write_file(path, picture::arena::svg(&picture::entry(&plan, entries[0], None)).as_bytes());
@@ -56,7 +77,7 @@ pub fn run(a: &Explain) -> Outcome {
         }
     }
     if let (false, Some(reasons)) = (a.memory, &reasons) {
-        for r in reasons.iter().filter(|r| r.is_merged()) {
+        for r in reasons.merges.iter().filter(|r| r.is_merged()) {
             let _ = writeln!(
                 out,
                 "in {}, {{{}}} + {{{}}}: {}",
@@ -66,7 +87,7 @@ pub fn run(a: &Explain) -> Outcome {
                 r.text
             );
         }
-        let refused = reasons.iter().filter(|r| !r.is_merged()).count();
+        let refused = reasons.merges.iter().filter(|r| !r.is_merged()).count();
         let _ = writeln!(out, "{refused} merges were tried and refused; --why-not NAME NAME tells why");
     }
     print(&out)
@@ -147,24 +168,12 @@ fn entry_json(plan: &Plan, e: &Entry) -> serde_json::Value {
     })
 }
 
-fn why_not(plan: &Plan, reasons: &[Reason], a: &str, b: &str, json: bool) -> Outcome {
-    let found = between(reasons, a, b);
+fn why_not(names: &Names<'_>, a: &str, b: &str, json: bool) -> Outcome {
+    let answers = why::why_not(names, a, b)?;
     if json {
-        let text = serde_json::to_string_pretty(&found).expect("reasons are plain data");
+        let report = json!({ "first": a, "second": b, "answers": answers });
+        let text = serde_json::to_string_pretty(&report).expect("a report is plain data");
         return print(&format!("{text}\n"));
     }
-    if found.is_empty() {
-        let together = plan.kernels.iter().find(|k| k.name == a || k.name == b);
-        let mut d = Diagnostic::new(914, format!("no merge of `{a}` with `{b}` was tried"));
-        if let Some(k) = together {
-            d = d.note(format!("kernel `{}` fused: {}", k.name, k.comment));
-        }
-        return Err(Failure::from(d.note("names are those of values in `dump --stage decompose`")));
-    }
-    let mut out = String::new();
-    for r in found {
-        let _ = writeln!(out, "{} [{}]", r.text, r.code);
-        let _ = writeln!(out, "    in {}: {{{}}} + {{{}}}", r.function, r.first.join(", "), r.second.join(", "));
-    }
-    print(&out)
+    print(&why::print(&answers, a, b, names.plan))
 }

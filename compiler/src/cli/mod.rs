@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod cache;
 mod calibrate;
+mod check;
 mod convert;
 mod devices;
 mod dump;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 pub enum Failure {
     /// Something given was wrong.
     Errors(Errors),
-    /// A comparison found a difference; what it was is printed already.
+    /// A comparison found a difference, or a check something to warn of; what it was is printed already.
     Verification,
 }
 
@@ -44,7 +45,7 @@ impl<T: Into<Errors>> From<T> for Failure {
 /// The result of a command.
 pub type Outcome = Result<(), Failure>;
 
-/// Runs a command; the exit code is 0, 1 for an error, 3 for a verification that failed.
+/// Runs a command; the exit code is 0, 1 for an error, 3 for a verification that failed or a check with warnings.
 pub fn run(cli: Cli) -> ExitCode {
     let level = match cli.verbose {
         0 => "warn",
@@ -82,6 +83,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dump(a) => dump::run(&a),
         Command::Explain(a) => explain::run(&a),
         Command::Plan(a) => plan::run(&a),
+        Command::Check(a) => check::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Devices(a) => devices::run(&a),
         Command::Cache(a) => cache::run(&a),
@@ -104,7 +106,7 @@ impl BuildArgs {
     /// The build these arguments describe, for the target that a device runs unless they name one.
     pub fn build_for(&self, device: Device) -> Result<Build, mlxc::Errors> {
         let mut build = self.build();
-        if self.target.is_empty() && !build.is_package() {
+        if self.options.target.is_empty() && !build.is_package() {
             build.targets = mlxc::devices::targets_of(device)?;
         }
         Ok(build)
@@ -113,7 +115,7 @@ impl BuildArgs {
     /// The target of a package that these arguments ask for, else its first, and that target's plan.
     pub fn plan_of<'p>(&self, package: &'p Package) -> Result<(String, &'p Plan), Failure> {
         let targets = &package.manifest().targets;
-        let Some(name) = self.target.first() else {
+        let Some(name) = self.options.target.first() else {
             return Ok((targets.first().map_or_else(String::new, |t| t.name.clone()), package.plan()));
         };
         target_in(package, name).map(|t| (t.name.clone(), package.plan_of(t)))
@@ -121,35 +123,35 @@ impl BuildArgs {
 
     /// The targets of a package that these arguments ask for, else all.
     pub fn targets_of<'p>(&self, package: &'p Package) -> Result<Vec<&'p Target>, Failure> {
-        if self.target.is_empty() {
+        if self.options.target.is_empty() {
             return Ok(package.manifest().targets.iter().collect());
         }
-        self.target.iter().map(|name| target_in(package, name)).collect()
+        self.options.target.iter().map(|name| target_in(package, name)).collect()
     }
 
     /// The build these arguments describe.
     pub fn build(&self) -> Build {
         Build {
             model: self.model.clone(),
-            targets: if self.target.is_empty() { vec!["cpu".into()] } else { self.target.clone() },
-            dtype: self.dtype,
-            context: self.context,
-            prefill_chunk: self.prefill_chunk,
-            quantize: self.quantize,
-            quantize_layers: self.quantize_layer.clone(),
-            kv_bits: self.kv_bits,
-            random_weights: self.random_weights,
-            level: match self.numerics {
+            targets: if self.options.target.is_empty() { vec!["cpu".into()] } else { self.options.target.clone() },
+            dtype: self.options.dtype,
+            context: self.options.context,
+            prefill_chunk: self.options.prefill_chunk,
+            quantize: self.options.quantize,
+            quantize_layers: self.options.quantize_layer.clone(),
+            kv_bits: self.options.kv_bits,
+            random_weights: self.options.random_weights,
+            level: match self.options.numerics {
                 LevelArg::Exact => Level::Exact,
                 LevelArg::Strict => Level::Strict,
             },
-            fuse: !self.no_fuse,
-            outline: !self.no_outline,
-            max_scratch: self.max_scratch,
-            profiles: self.profile.clone(),
+            fuse: !self.options.no_fuse,
+            outline: !self.options.no_outline,
+            max_scratch: self.options.max_scratch,
+            profiles: self.options.profile.clone(),
             strip: false,
-            untrusted: self.untrusted,
-            cache: !self.no_cache,
+            untrusted: self.options.untrusted,
+            cache: !self.options.no_cache,
         }
     }
 }

@@ -6,9 +6,10 @@
 use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::families;
-use super::reader::Reader;
+use super::reader::{Reader, Unread};
 use mlxc_ir::{DType, Diagnostic, Location};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::rc::Rc;
 
 /// A checkpoint's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,15 +59,20 @@ impl Config {
     /// `MLXC0910` for a key whose value is not understood, `MLXC0911` for text that is no JSON object, `MLXC0912` for a
     /// key that is not known.
     pub fn parse(text: &str, file: &str) -> Result<Self, Diagnostic> {
-        let value: Value = serde_json::from_str(text).map_err(|e| {
-            Diagnostic::new(911, "the model's config is not JSON")
-                .at(Location::new(file, e.line() as u32, e.column() as u32))
-                .found(e.to_string())
-        })?;
-        let Value::Object(map) = &value else {
-            return Err(Diagnostic::new(911, "the model's config is no JSON object").at(Location::new(file, 0, 0)));
-        };
-        let r = Reader::new(map, file);
+        Config::read(&Reader::new(&object(text, file)?, file))
+    }
+
+    /// Reads a config's object, and lists the keys that are not known instead of refusing the first.
+    ///
+    /// # Errors
+    /// `MLXC0910` for a key whose value is not understood.
+    pub(crate) fn examine(map: &Map<String, Value>, file: &str) -> Result<(Self, Vec<Unread>), Diagnostic> {
+        let unread = Rc::default();
+        let config = Config::read(&Reader::listing(map, file, &unread))?;
+        Ok((config, unread.take()))
+    }
+
+    fn read(r: &Reader<'_>) -> Result<Self, Diagnostic> {
         let model_type = r.text("model_type")?.unwrap_or_default();
         let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
             let known: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
@@ -87,7 +93,7 @@ impl Config {
             }
         };
         let (own, other) = (r.get("quantization"), r.get("quantization_config"));
-        let architecture = family(&r)?;
+        let architecture = family(r)?;
         let longest = match &architecture {
             Architecture::Decoder(d) => d.max_position_embeddings,
             Architecture::Encoder(e) => e.max_position_embeddings,
@@ -100,6 +106,19 @@ impl Config {
             quantization: own.or(other).cloned(),
             architecture,
         })
+    }
+}
+
+/// The object that a config is.
+pub(crate) fn object(text: &str, file: &str) -> Result<Map<String, Value>, Diagnostic> {
+    let value: Value = serde_json::from_str(text).map_err(|e| {
+        Diagnostic::new(911, "the model's config is not JSON")
+            .at(Location::new(file, e.line() as u32, e.column() as u32))
+            .found(e.to_string())
+    })?;
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(Diagnostic::new(911, "the model's config is no JSON object").at(Location::new(file, 0, 0))),
     }
 }
 

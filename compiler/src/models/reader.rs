@@ -5,6 +5,7 @@ use mlxc_ir::{Diagnostic, Location};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// Keys that do not change the arithmetic of inference.
 const INERT: &[&str] = &[
@@ -65,6 +66,40 @@ const OFF: &[&str] = &[
     "use_mrope",
 ];
 
+/// A key that a model is not read by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unread {
+    /// The key, behind those of the objects it stands in.
+    pub key: String,
+    /// Its value.
+    pub value: Value,
+    /// True for a key that is known, and read only where it is off.
+    pub off: bool,
+}
+
+impl Unread {
+    /// The key as an error: `MLXC0910` for a known key that is on, `MLXC0912` for an unknown one.
+    fn refuse(self, file: &str) -> Diagnostic {
+        let (key, found) = (self.key, self.value.to_string());
+        let at = Location::new(file, 0, 0);
+        if self.off {
+            return Diagnostic::new(910, format!("`{key}` of the model's config is not supported"))
+                .at(at)
+                .expected("false")
+                .found(found);
+        }
+        Diagnostic::new(912, format!("the model's config has a key that is not understood: `{key}`"))
+            .at(at)
+            .found(found)
+            .note("it may change the arithmetic, so it is not skipped; null counts as not given")
+    }
+}
+
+/// True for a key of a config that never changes the arithmetic.
+pub fn is_inert(key: &str) -> bool {
+    INERT.contains(&key)
+}
+
 /// One object of a config: the whole file or a part of it.
 pub(super) struct Reader<'a> {
     map: &'a Map<String, Value>,
@@ -72,11 +107,18 @@ pub(super) struct Reader<'a> {
     /// What stands before a key in errors: `rope_scaling.` and the like.
     prefix: String,
     asked: RefCell<BTreeSet<String>>,
+    /// Where keys that nobody asked for are listed, instead of refused.
+    unread: Option<Rc<RefCell<Vec<Unread>>>>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(map: &'a Map<String, Value>, file: &'a str) -> Self {
-        Reader { map, file, prefix: String::new(), asked: RefCell::default() }
+        Reader { map, file, prefix: String::new(), asked: RefCell::default(), unread: None }
+    }
+
+    /// A reader that lists keys nobody asked for, of this object and those in it.
+    pub fn listing(map: &'a Map<String, Value>, file: &'a str, unread: &Rc<RefCell<Vec<Unread>>>) -> Self {
+        Reader { unread: Some(unread.clone()), ..Reader::new(map, file) }
     }
 
     /// A value that is wrong: `MLXC0910`.
@@ -109,7 +151,8 @@ impl<'a> Reader<'a> {
             None => Ok(None),
             Some(Value::Object(map)) => {
                 let prefix = format!("{}{key}.", self.prefix);
-                Ok(Some(Reader { map, file: self.file, prefix, asked: RefCell::default() }))
+                let unread = self.unread.clone();
+                Ok(Some(Reader { map, file: self.file, prefix, asked: RefCell::default(), unread }))
             }
             Some(other) => Err(self.wrong(key, "an object", other)),
         }
@@ -183,34 +226,41 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Refuses what was not asked for and is not known to be without effect.
+    /// Refuses what was not asked for and is not known to be without effect, or lists it.
     ///
     /// # Errors
     /// `MLXC0910` for a known key that is on, `MLXC0912` for an unknown one.
-    pub fn finish(self) -> Result<(), Diagnostic> {
-        let asked = self.asked.borrow();
-        for (key, value) in self.map.iter().filter(|(k, v)| !asked.contains(*k) && !v.is_null()) {
-            let top = self.prefix.is_empty();
-            if top && INERT.contains(&key.as_str()) {
-                continue;
-            }
-            if top && OFF.contains(&key.as_str()) {
-                let off = match value {
-                    Value::Bool(on) => !on,
-                    Value::Object(m) => m.is_empty(),
-                    _ => false,
-                };
-                if off {
-                    continue;
+    pub fn finish(&self) -> Result<(), Diagnostic> {
+        let left = self.left();
+        match &self.unread {
+            Some(list) => list.borrow_mut().extend(left),
+            None => {
+                if let Some(first) = left.into_iter().next() {
+                    return Err(first.refuse(self.file));
                 }
-                return Err(self.wrong(key, "false", value));
             }
-            let message = format!("the model's config has a key that is not understood: `{}{key}`", self.prefix);
-            return Err(Diagnostic::new(912, message)
-                .at(Location::new(self.file, 0, 0))
-                .found(value.to_string())
-                .note("it may change the arithmetic, so it is not skipped; null counts as not given"));
         }
         Ok(())
+    }
+
+    fn left(&self) -> Vec<Unread> {
+        let asked = self.asked.borrow();
+        let mut out = Vec::new();
+        for (key, value) in self.map.iter().filter(|(k, v)| !asked.contains(*k) && !v.is_null()) {
+            let top = self.prefix.is_empty();
+            if top && is_inert(key) {
+                continue;
+            }
+            let off = top && OFF.contains(&key.as_str());
+            let is_off = match value {
+                Value::Bool(on) => !on,
+                Value::Object(m) => m.is_empty(),
+                _ => false,
+            };
+            if !(off && is_off) {
+                out.push(Unread { key: format!("{}{key}", self.prefix), value: value.clone(), off });
+            }
+        }
+        out
     }
 }

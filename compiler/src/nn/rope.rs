@@ -1,6 +1,7 @@
 //! Rotary positions.
 
 use crate::trace::{Array, Context};
+use mlxc_ir::DType;
 
 /// Rotary position embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +36,7 @@ impl RoPE {
         } else {
             let factors: Vec<f32> =
                 (0..d).map(|i| if i < i64::from(self.dims) { self.magnitude as f32 } else { 1.0 }).collect();
-            (x * cx.constant(&factors, &[d])).astype(x.dtype())
+            (x.astype(DType::F32) * cx.constant(&factors, &[d])).astype(x.dtype())
         };
         scaled.rope(self.dims, self.traditional, self.base, offset, frequencies.as_ref())
     }

@@ -1,10 +1,10 @@
 //! From a plan, and what else is known of it, to what a picture shows.
 
 use super::Wanted;
-use super::model::{Access, Arena, Buffer, Code, Edge, Entry, Kernel, Launch, Place, Symbol, Target};
+use super::model::{Access, Arena, Buffer, Code, Edge, Entry, Kernel, Launch, Place, Refusal, Side, Symbol, Target};
 use super::texts::Texts;
 use super::timeline::Trace;
-use crate::reasons::Reason;
+use crate::reasons::{Computed, Reason, Reasons};
 use mlxc_ir::TargetProfile;
 use mlxc_ir::kernel;
 use mlxc_package::plan::{self, Plan};
@@ -25,8 +25,8 @@ pub struct Known<'a> {
     pub functions: Vec<String>,
     /// Languages with the text of each kernel, by name.
     pub code: Vec<(String, BTreeMap<String, String>)>,
-    /// Refused merges.
-    pub refused: Option<Vec<Reason>>,
+    /// What partitioning tried.
+    pub reasons: Option<Reasons>,
 }
 
 /// A target's part of the picture, its code aside.
@@ -41,7 +41,7 @@ pub fn target(known: &Known<'_>, wanted: Wanted<'_>) -> Target {
         state_bytes: plan.states.iter().map(|s| s.bytes).sum(),
         kernels: plan.kernels.iter().map(kernel_of).collect(),
         entries: chosen.map(|e| entry(plan, e, wanted.trace)).collect(),
-        refused: known.refused.clone(),
+        refused: known.reasons.as_ref().map(|r| refusals(plan, r)),
     };
     let chosen = plan.entries.iter().filter(|e| wanted.entry.is_none_or(|n| n == e.name));
     for (e, planned) in out.entries.iter_mut().zip(chosen) {
@@ -56,6 +56,20 @@ pub fn target(known: &Known<'_>, wanted: Wanted<'_>) -> Target {
         }
     }
     out
+}
+
+/// Merges with the kernels around them.
+fn refusals(plan: &Plan, reasons: &Reasons) -> Vec<Refusal> {
+    let number = |name: &str| plan.kernels.iter().position(|k| k.name == name).map(|i| i as u32);
+    let side = |k: &Computed| {
+        let outputs = if reasons.is_shared(k) { k.outputs.clone() } else { Vec::new() };
+        Some(Side { kernel: number(&k.kernel)?, outputs })
+    };
+    let one = |reason: &Reason| {
+        let kernels = reasons.around(reason).into_iter().filter_map(side).collect();
+        Refusal { reason: reason.clone(), kernels }
+    };
+    reasons.merges.iter().map(one).collect()
 }
 
 /// Gives a target's kernels their texts in one language; the texts that come first are the last to be left out.

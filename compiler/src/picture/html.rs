@@ -284,7 +284,7 @@ fn refusals(out: &mut String, p: &Picture) {
     let mut counts: std::collections::BTreeMap<(&str, usize), usize> = Default::default();
     for (i, t) in p.targets.iter().enumerate() {
         for r in t.refused.iter().flatten() {
-            *counts.entry((&r.code, i)).or_default() += 1;
+            *counts.entry((&r.reason.code, i)).or_default() += 1;
         }
     }
     if counts.is_empty() {
@@ -303,8 +303,8 @@ fn refusals(out: &mut String, p: &Picture) {
         for i in 0..p.targets.len() {
             let _ = write!(out, "<td class=\"number\">{}</td>", counts.get(&(code, i)).copied().unwrap_or(0));
         }
-        let example = p.targets.iter().flat_map(|t| t.refused.iter().flatten()).find(|r| r.code == code);
-        let _ = writeln!(out, "<td>{}</td></tr>", html(example.map_or("", |r| r.text.as_str())));
+        let example = p.targets.iter().flat_map(|t| t.refused.iter().flatten()).find(|r| r.reason.code == code);
+        let _ = writeln!(out, "<td>{}</td></tr>", html(example.map_or("", |r| r.reason.text.as_str())));
     }
     out.push_str("</tbody></table></div>\n</section>\n");
 }

@@ -72,7 +72,7 @@ pub fn of_compilation(model: &str, all: &[Compiled], wanted: Wanted<'_>) -> Resu
             kernels: c.scheduled.kernels.iter().map(|k| (k.name.to_string(), k.clone())).collect(),
             functions: c.decomposed.functions.iter().map(|f| f.name.to_string()).collect(),
             code: vec![(KERNEL_IR.into(), kernel_ir), written(c)?],
-            refused: Some(reasons::collect(c)),
+            reasons: Some(reasons::collect(c)),
         });
     }
     let rules = all.first().map(rewrites::collect);
@@ -115,13 +115,13 @@ pub fn of_package(model: &str, package: &Package, targets: &[&Target], wanted: W
             )),
             TargetKind::Shader => code.extend(shaders(package, t, profile.as_ref())?),
         }
-        let refused = reasons::of_package(package, &t.name);
-        if refused.is_none() {
+        let reasons = reasons::of_package(package, &t.name);
+        if reasons.is_none() {
             absent.push(format!("Refused merges for {}: the package was stripped of them.", t.name));
         }
         let plan = package.plan_of(t);
         let functions = functions.clone();
-        known.push(Known { name: t.name.clone(), plan, profile, kernels: proven, functions, code, refused });
+        known.push(Known { name: t.name.clone(), plan, profile, kernels: proven, functions, code, reasons });
     }
     let rules = rewrites::of_package(package);
     if rules.is_none() {

@@ -42,7 +42,26 @@ pub struct Target {
     /// Entries.
     pub entries: Vec<Entry>,
     /// Merges that were refused; none where the package was stripped of them.
-    pub refused: Option<Vec<Reason>>,
+    pub refused: Option<Vec<Refusal>>,
+}
+
+/// A merge that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refusal {
+    /// What was said of it.
+    #[serde(flatten)]
+    pub reason: Reason,
+    /// Kernels that hold a side of it.
+    pub kernels: Vec<Side>,
+}
+
+/// A kernel that holds a side of a merge.
+#[derive(Clone, Debug, Serialize)]
+pub struct Side {
+    /// The kernel.
+    pub kernel: u32,
+    /// Of a kernel that is launched for several sets of values: those of this side.
+    pub outputs: Vec<String>,
 }
 
 /// A kernel.

@@ -399,13 +399,12 @@ h("span", {}, "0"), h("i", { class: "low" }), h("span", {}, way().text(sc.high /
     const all = target().refused;
     if (!all) return [h("p", { class: "remark" }, "The package does not hold them.")];
     const mine = new Set(wrote(l, entry(), target()));
-    mine.add(kernelOf(l).name);
-    mine.add(kernelOf(l).name.replace(/_\d+$/, ""));
-    const near = all.filter((r) => r.function === l.function && (r.first.some((v) => mine.has(v)) || r.second.some((v) => mine.has(v))));
+    const holds = (k) => k.kernel === l.kernel && (!k.outputs.length || k.outputs.some((v) => mine.has(v)));
+    const near = all.filter((r) => r.function === l.function && r.kernels.some(holds));
     if (!near.length) return [h("p", { class: "remark" }, "No merge with it was tried and refused.")];
     const names = (list) => (list.length > 8 ? `{${list.slice(0, 8).join(", ")}, … ${list.length - 8} more}` : `{${list.join(", ")}}`);
     const one = (r) => h("li", {}, h("span", { class: "badge" }, r.code), h("span", {}, r.text),
-      typeof r.apart === "number" && typeof r.together === "number" ? h("small", {}, `two kernels ${time(r.apart)}, one ${time(r.together)}`) : null,
+      typeof r.apart_seconds === "number" && typeof r.together_seconds === "number" ? h("small", {}, `two kernels ${time(r.apart_seconds)}, one ${time(r.together_seconds)}`) : null,
       h("small", {}, `${names(r.first)} + ${names(r.second)}`));
     return [h("ul", { class: "refused" }, near.slice(0, 6).map(one)),
       near.length > 6 ? h("details", {}, h("summary", {}, `${near.length - 6} more`), h("ul", { class: "refused" }, near.slice(6).map(one))) : null];

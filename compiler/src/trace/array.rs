@@ -225,6 +225,12 @@ impl Array {
         if self.dtype() == to { self.clone() } else { self.make(Op::Cast(to), &[self], at) }
     }
 
+    /// The value in the dtype that operands meet in. Nobody wrote this cast, so it has a line and no column: that is what
+    /// tells it from one that was written.
+    pub(super) fn promoted(&self, to: DType, at: &Location) -> Array {
+        self.cast_at(to, &Location::new(at.file.clone(), at.line, 0))
+    }
+
     /// Both operands in one dtype and shape.
     pub(super) fn meet(&self, other: Operand, at: &Location, float: bool) -> Option<(Array, Array)> {
         let mine = self.ty()?;
@@ -240,7 +246,7 @@ impl Array {
             Operand::Int(_) => (None, weak(mine.dtype, false)),
         };
         let dtype = if float && !dtype.is_float() { DType::F32 } else { dtype };
-        let a = self.cast_at(dtype, at);
+        let a = self.promoted(dtype, at);
         let Some(b) = b else {
             let value = match other {
                 Operand::Float(x) => Literal::float(x),
@@ -251,7 +257,7 @@ impl Array {
             let full = self.make(Op::Full { value, dtype, shape: mine.shape }, &[], at);
             return Some((a, full));
         };
-        let b = b.cast_at(dtype, at);
+        let b = b.promoted(dtype, at);
         let (x, y) = (a.ty()?.shape, b.ty()?.shape);
         let Some(shape) = broadcast_shapes(&x, &y) else {
             let symbols = self.inner.symbol_names();

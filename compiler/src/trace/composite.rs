@@ -43,7 +43,7 @@ impl Array {
         }
         let dtype = promote(a.dtype, b.dtype);
         let dtype = if dtype.is_float() { dtype } else { DType::F32 };
-        let (x, y) = (self.cast_at(dtype, &at), other.cast_at(dtype, &at));
+        let (x, y) = (self.promoted(dtype, &at), other.promoted(dtype, &at));
         let product = Op::MatMul { transpose_a: false, transpose_b: false };
         if b.rank() == 2 && a.rank() > 2 {
             // Rows of every batch at once: one product with one weight.

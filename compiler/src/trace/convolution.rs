@@ -246,8 +246,8 @@ impl Array {
             return wrong("groups that divide O, and C / groups channels of the weight".into(), found);
         }
         let dtype = self.product_dtype(weight);
-        let mut x = self.cast_at(dtype, at);
-        let mut k = weight.cast_at(dtype, at);
+        let mut x = self.promoted(dtype, at);
+        let mut k = weight.promoted(dtype, at);
         if a.flip {
             k = k.make(Op::Reverse { axes: (1..=n as u32).collect() }, &[&k], at);
         }

@@ -128,7 +128,7 @@ fn multiply(a: Term, b: Term, needed: &dyn Fn(&char) -> bool, at: &Location) -> 
     let one = |s: &[Size]| s.iter().fold(Size::constant(1), |n, d| n * d.clone());
     let joined = |parts: &[&[char]]| -> Vec<char> { parts.iter().flat_map(|p| p.iter().copied()).collect() };
     let flat = |t: Term, order: Vec<char>, tail: [Size; 2]| {
-        let x = t.ordered(&order, at).array.cast_at(dtype, at);
+        let x = t.ordered(&order, at).array.promoted(dtype, at);
         let shape = if batch.is_empty() { tail.to_vec() } else { std::iter::once(one(&eb)).chain(tail).collect() };
         x.make(Op::Reshape { shape }, &[&x], at)
     };

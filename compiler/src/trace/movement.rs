@@ -183,7 +183,7 @@ impl Array {
         let first = parts.first().expect("concatenate takes at least one array");
         let Some(a) = first.axis(axis, &at) else { return Array::new(&first.inner, None) };
         let dtype = parts.iter().fold(first.dtype(), |d, p| promote(d, p.dtype()));
-        let parts: Vec<Array> = parts.iter().map(|p| p.cast_at(dtype, &at)).collect();
+        let parts: Vec<Array> = parts.iter().map(|p| p.promoted(dtype, &at)).collect();
         let refs: Vec<&Array> = parts.iter().collect();
         first.make(Op::Concat { axis: a as u32 }, &refs, &at)
     }

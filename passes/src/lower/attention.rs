@@ -18,12 +18,12 @@ use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Keys of a chunk.
+/// Keys of a chunk for one query.
 const CHUNK: i64 = 256;
-/// Query rows of a task, at most, when there is more than one query.
-const ROWS: i64 = 16;
-/// Rows of a register tile.
-const TILE: i64 = 4;
+/// Query rows of a task, at most, and keys of a chunk when there is more than one query: their scores stay in the
+/// first-level cache.
+const ROWS: i64 = 32;
+const CHUNK_OF_ROWS: i64 = 128;
 
 /// The storage order in which scores read a key cache best.
 pub fn key_panels(profile: &TargetProfile) -> Layout {
@@ -123,11 +123,14 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
     let one = queries.as_const() == Some(1);
     let block = if one { 1 } else { (ROWS / group).max(1) };
     let rows = group * block;
-    let tile = (1..=TILE).rev().find(|t| rows % t == 0).unwrap_or(1);
+    // Rows of a register tile: each has an accumulator, and a load of a key or a value serves all of them.
+    let most_tile = i64::from(e.target.profile.registers / 4).max(1);
+    let tile = (1..=most_tile).rev().find(|t| rows % t == 0).unwrap_or(1);
     let keys = extent(k, 2);
     let lanes = i64::from(e.width);
     let most = e.size_max(&keys) as i64;
-    let chunk = CHUNK.min((most + lanes - 1) / lanes * lanes).max(lanes);
+    let chunk = if one { CHUNK } else { CHUNK_OF_ROWS };
+    let chunk = chunk.min((most + lanes - 1) / lanes * lanes).max(lanes);
     Ok(Plan {
         q,
         k,
@@ -155,6 +158,8 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
 /// Group memory of a task.
 struct Memory<'k> {
     query: Group<'k>,
+    /// A vector of keys in compute type, where several tiles read one that is dear to load.
+    keys: Option<Group<'k>>,
     scores: Group<'k>,
     output: Group<'k>,
     most: Group<'k>,
@@ -201,7 +206,10 @@ fn emit_kernel<'k>(
         let wide = |n: i64| (n + lanes - 1) / lanes * lanes;
         // The last vector of a part that is no whole number of vectors ends past the part.
         let past = if splits.iter().any(|s| s % lanes != 0) { lanes } else { 0 };
+        let panels = matches!(e.layout(e.home(p.k)), Layout::Blocked { .. });
+        let dear = !panels || f.ty(p.k).dtype != p.acc;
         let m = Memory {
+            keys: (dear && p.rows > p.tile).then(|| k.group("keys", p.acc, &[p.d, lanes])),
             query: k.group("query", p.acc, &[p.rows, wide(p.d) + past]),
             scores: k.group("scores", p.acc, &[p.rows, p.chunk]),
             output: k.group("output", p.acc, &[p.rows, wide(p.dv)]),
@@ -351,14 +359,31 @@ fn scores<'k>(
             e.tail = Some((n - at).min(k.int(lanes)));
         }
         let keys = key.plus(&e.lane(), 1);
+        let load = |e: &mut Emitter<'k, '_>, d: &Coord| -> Lowered<Val<'k>> {
+            let x = e.emit(p.k, &[task.batch.clone(), task.head.clone(), keys.clone(), d.clone()])?;
+            Ok(if x.ty().lanes() == 1 { x.splat(e.width) } else { x })
+        };
+        if let Some(packed) = m.keys {
+            e.each("d", k.int(p.d), Range::new(0, p.d - 1), 1, false, |e, d| {
+                let x = load(e, &d)?;
+                let d = e.ix(&d);
+                packed.at([d, k.int(0)]).vec(e.width).store(x);
+                Ok(())
+            })?;
+        }
         let tiles = k.int(p.rows / p.tile);
         let result = e.each("t", tiles, Range::new(0, p.rows / p.tile - 1), 1, false, |e, t| {
             let acc = k.reg("score", Type::vector(p.acc, e.width), &[p.tile as u32], Some(k.constant(0.0, p.acc)));
             let d = k.int(p.d);
             let row = e.ix(&t.scale(p.tile));
             e.each("d", d, Range::new(0, p.d - 1), 1, false, |e, d| {
-                let x = e.emit(p.k, &[task.batch.clone(), task.head.clone(), keys.clone(), d.clone()])?;
-                let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
+                let x = match m.keys {
+                    Some(packed) => {
+                        let d = e.ix(&d);
+                        packed.at([d, k.int(0)]).vec(e.width).load()
+                    }
+                    None => load(e, &d)?,
+                };
                 let x = k.let_("key", x);
                 let d = e.ix(&d);
                 e.work.dot_flops += 2.0 * (lanes * p.tile) as f64 * e.trips;

@@ -187,7 +187,7 @@ impl Search<'_, '_> {
             }
             set = (set - 1) & all;
         }
-        self.split(all, all, &mut Vec::new(), 0.0, &mut table);
+        self.split(all, &mut Vec::new(), 0.0, &mut table);
     }
 
     /// The least time of splitting a set into kernels.
@@ -213,7 +213,7 @@ impl Search<'_, '_> {
         best
     }
 
-    fn split(&mut self, left: u32, all: u32, chosen: &mut Vec<u32>, seconds: f64, table: &mut Table) {
+    fn split(&mut self, left: u32, chosen: &mut Vec<u32>, seconds: f64, table: &mut Table) {
         let bound = seconds + Search::least(left, table);
         if !bound.is_finite() || self.best.as_ref().is_some_and(|(v, _, _)| bound >= *v) {
             return;
@@ -228,7 +228,7 @@ impl Search<'_, '_> {
             let set = part | lowest;
             if let Some(cost) = table.groups.get(&set).map(|g| g.cost) {
                 chosen.push(set);
-                self.split(rest & !part, all, chosen, seconds + cost, table);
+                self.split(rest & !part, chosen, seconds + cost, table);
                 chosen.pop();
             }
             if part == 0 {
