@@ -12,6 +12,10 @@ use std::process::Command;
 use std::{env, fs};
 
 use object::{Object, ObjectSymbol};
+use sha2::{Digest, Sha256};
+
+/// Sources that decide machine code, given a legal kernel.
+const GENERATOR: [&str; 4] = ["src/llvm", "src/blob.rs", "src/constant.rs", "src/profiles.rs"];
 
 struct Llvm {
     library: PathBuf,
@@ -25,6 +29,7 @@ fn main() {
     for name in ["MLXC_LLVM_PREFIX", "LLVM_SYS_221_PREFIX", "PATH"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
+    println!("cargo:rustc-env=MLXC_GENERATOR={}", generator());
     let Some(llvm) = find() else {
         println!("cargo:rustc-env=MLXC_LLVM_FOUND=none");
         return;
@@ -41,6 +46,35 @@ fn main() {
         let name = llvm.library.file_name().and_then(|n| n.to_str()).expect("found by its name");
         println!("cargo:rustc-link-search=native={}", llvm.library.parent().unwrap_or(Path::new("/")).display());
         println!("cargo:rustc-link-lib=dylib:+verbatim={name}");
+    }
+}
+
+/// Hash of the generator's sources, so that code is never taken from a store that another writer filled.
+fn generator() -> String {
+    let mut files = Vec::new();
+    for source in GENERATOR {
+        println!("cargo:rerun-if-changed={source}");
+        list(Path::new(source), &mut files);
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        let text = fs::read(&file).expect("the sources lie beside this script");
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A file, or the files of a folder.
+fn list(path: &Path, out: &mut Vec<PathBuf>) {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                list(&entry.expect("the sources can be listed").path(), out);
+            }
+        }
+        Err(_) => out.push(path.to_path_buf()),
     }
 }
 

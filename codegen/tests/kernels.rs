@@ -274,8 +274,8 @@ fn the_same_bytes_again_and_on_any_number_of_threads() {
                 legalise(&kernel, &profile).unwrap()
             })
             .collect();
-        let one = compile(&renamed, &profile, &Options { threads: 1 }).unwrap();
-        let three = compile(&renamed, &profile, &Options { threads: 3 }).unwrap();
+        let one = compile(&renamed, &profile, &Options { threads: 1, ..Options::default() }).unwrap();
+        let three = compile(&renamed, &profile, &Options { threads: 3, ..Options::default() }).unwrap();
         assert!(one == three, "{name}");
         assert_eq!(one.phases.len(), 12);
         assert!(one.phases.iter().all(|p| one.blob.offset(&p.symbol).is_some()));
@@ -287,7 +287,8 @@ fn wide_instructions_are_used() {
     let assembly = print_assembly(&legal(&kernel(GATE_UP), "x86-64-v4-bf16")).unwrap();
     let count = |what: &str| assembly.matches(what).count();
     assert_eq!(count("vdpbf16ps"), 28, "14 rows by 2 columns, unrolled");
-    assert_eq!(count("Spill"), 0, "no accumulator leaves its register");
+    let spilled = assembly.lines().filter(|l| l.contains("%zmm") && l.trim_end().ends_with("(%rsp)")).count();
+    assert_eq!(spilled, 0, "no accumulator leaves its register");
     let assembly = print_assembly(&legal(&kernel(QMV4), "x86-64-v4-bf16")).unwrap();
     assert!(assembly.contains("vpermw"), "a table look-up is one permutation");
 }

@@ -128,14 +128,14 @@ impl Code {
         if profile.kind == ProfileKind::Cpu { llvm::available() } else { Ok(()) }
     }
 
-    /// Writes the code of all kernels.
+    /// Writes the code of all kernels; the options are for machine code.
     ///
     /// # Errors
     /// What LLVM says, or naga of a shader it does not accept.
-    pub fn new(legal: &Legalised, profile: &TargetProfile, threads: usize) -> Result<Self, Diagnostic> {
+    pub fn new(legal: &Legalised, profile: &TargetProfile, options: &llvm::Options<'_>) -> Result<Self, Diagnostic> {
         let kernels = match legal {
             Legalised::Cpu(all) => {
-                return llvm::compile(all, profile, &llvm::Options { threads }).map(Code::Native);
+                return llvm::compile(all, profile, options).map(Code::Native);
             }
             Legalised::Gpu(all) => all,
         };

@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod bench;
+pub mod cache;
 pub mod calibrate;
 pub mod check;
 pub mod checkpoint;

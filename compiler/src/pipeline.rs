@@ -2,6 +2,7 @@
 
 use crate::code::{Code, Legalised};
 use crate::error::Errors;
+use mlxc_codegen::llvm::{self, CodeStore};
 use mlxc_codegen::{gpu_profiles, profiles};
 use mlxc_ir::graph::{Function, Module};
 use mlxc_ir::{Diagnostic, TargetProfile};
@@ -10,6 +11,7 @@ use mlxc_passes::schedule::{Scheduled, schedule};
 use mlxc_passes::split::split_weights;
 use mlxc_passes::storage::{Layouts, Source, join_weights, layouts};
 use mlxc_passes::{canonicalise, decompose, eqsat, outline};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How much precision may differ from what the dtypes say.
@@ -22,7 +24,8 @@ pub enum Level {
     Strict,
 }
 
-/// What a compilation is given besides the module. Everything here is hashed into the package's manifest.
+/// What a compilation is given besides the module. Everything that its result depends on is hashed into the package's
+/// manifest.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The machine.
@@ -37,6 +40,9 @@ pub struct Options {
     pub max_scratch: Option<u64>,
     /// Threads that compile; the result does not depend on it.
     pub threads: usize,
+    /// Where machine code of earlier compilations is found and this one's is kept; the result does not depend on it. None
+    /// unless given: see [`KernelCache`](crate::cache::KernelCache).
+    pub store: Option<Arc<dyn CodeStore>>,
 }
 
 impl Options {
@@ -75,7 +81,7 @@ impl Options {
 
     fn for_profile(profile: TargetProfile) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, Into::into);
-        Options { profile, level: Level::Strict, fuse: true, outline: true, max_scratch: None, threads }
+        Options { profile, level: Level::Strict, fuse: true, outline: true, max_scratch: None, threads, store: None }
     }
 
     pub(crate) fn fingerprint(&self) -> String {
@@ -279,8 +285,9 @@ fn planned(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Pl
 fn back(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Compiled, Errors> {
     let Planned { decomposed, sources, layouts, mut scheduled, .. } = planned(front, options, clock)?;
     let legal = clock.run("legal", || Legalised::new(&mut scheduled, &options.profile))?;
+    let how = llvm::Options { threads: options.threads, store: options.store.as_deref() };
     let writer = if legal.is_gpu() { "shaders" } else { "llvm" };
-    let code = clock.run(writer, || Code::new(&legal, &options.profile, options.threads))?;
+    let code = clock.run(writer, || Code::new(&legal, &options.profile, &how))?;
     code.bind(&legal, &mut scheduled)?;
     if let Some(most) = options.max_scratch {
         check_scratch(&scheduled, most)?;

@@ -1,5 +1,6 @@
 //! From what a user names (a folder, a package, a text graph) to a package that can be run.
 
+use crate::cache::KernelCache;
 use crate::calibrate::Calibration;
 use crate::checkpoint::check_unread;
 use crate::error::Errors;
@@ -8,6 +9,7 @@ use crate::packaging::{Extras, Packaging};
 use crate::pipeline::{Compiled, Level, Options, compile_targets, compile_with};
 use crate::quantization::{Quantization, Quantizing};
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
+use mlxc_codegen::llvm::CodeStore;
 use mlxc_ir::graph::Module;
 use mlxc_ir::{DType, Diagnostic, Location, Scheme};
 use mlxc_package::{OpenOptions, Package};
@@ -57,10 +59,12 @@ pub struct Build {
     pub strip: bool,
     /// Refuse native code in a package.
     pub untrusted: bool,
+    /// Find machine code of earlier compilations in the user's kernel cache, and keep this one's there.
+    pub cache: bool,
 }
 
 impl Build {
-    /// A build of a model with every choice at its default.
+    /// A build of a model with every choice at its default. Nothing is kept for the next one.
     pub fn new(model: impl Into<PathBuf>) -> Self {
         Build {
             model: model.into(),
@@ -79,6 +83,7 @@ impl Build {
             profiles: Vec::new(),
             strip: false,
             untrusted: false,
+            cache: false,
         }
     }
 
@@ -201,7 +206,7 @@ impl Build {
     /// The options of the compilation, one a target.
     ///
     /// # Errors
-    /// A target that is not known, `MLXC0926` one that is named twice, `MLXC0953` others beside `web`, `MLXC0973` a profile of
+    /// A target that is not known, `MLXC0991` a limit of the cache that is no number, `MLXC0926` a target that is named twice, `MLXC0953` others beside `web`, `MLXC0973` a profile of
     /// none of them.
     pub fn options(&self) -> Result<Vec<Options>, Errors> {
         if self.is_for_browsers() && self.targets.len() > 1 {
@@ -210,6 +215,7 @@ impl Build {
                 .found(self.targets.join(", "))
                 .into());
         }
+        let cache = if self.cache { KernelCache::of_user()?.map(Arc::new) } else { None };
         let mut all: Vec<Options> = Vec::new();
         for name in &self.targets {
             let mut options = Options::for_target(name)?;
@@ -223,6 +229,7 @@ impl Build {
             options.fuse = self.fuse;
             options.outline = self.outline;
             options.max_scratch = self.max_scratch;
+            options.store = cache.clone().map(|c| c as Arc<dyn CodeStore>);
             all.push(options);
         }
         for path in &self.profiles {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "compile",
     "convert",
     "generate",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 15] = [
     "dump",
     "verify",
     "devices",
+    "cache",
     "completions",
     "man",
 ];

@@ -22,6 +22,7 @@ mod device;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod kept;
 mod memory;
 mod model;
 pub mod npy;

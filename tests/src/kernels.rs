@@ -2,8 +2,7 @@
 
 use mlxc_ir::graph::interpret::{self, Mode, Tensor, bind};
 use mlxc_ir::graph::{Function, Module, Op, Role, SymbolKind, ValueId};
-use mlxc_ir::kernel::{Access, print, verify};
-use mlxc_ir::kernel::{BufferData, Options, Scalar, run};
+use mlxc_ir::kernel::{Access, BufferData, Kernel, Options, Scalar, print, run, verify};
 use mlxc_ir::{DType, Layout, TargetProfile};
 use mlxc_passes::decompose::decompose;
 use mlxc_passes::lower::emit::{Target, home};
@@ -29,13 +28,16 @@ fn stored_dtype(d: DType) -> DType {
     if d == DType::Bool { DType::U8 } else { d }
 }
 
+/// What runs a kernel on its buffers, given the values of symbols by name.
+pub type Run<'r> = dyn FnMut(&Kernel, &mut Vec<BufferData>, &[(&str, Scalar)]) + 'r;
+
 /// Runs kernels in order on one tensor for each parameter.
 pub fn execute(
     f: &Function,
     p: &Partition,
     layouts: &BTreeMap<u32, Layout>,
     args: &[Tensor],
-    seed: u64,
+    run: &mut Run<'_>,
 ) -> Vec<Tensor> {
     let symbols = bind(f, args).expect("arguments fit");
     let mut memory: HashMap<ValueId, BufferData> = HashMap::new();
@@ -68,9 +70,7 @@ pub fn execute(
             let held = if b.access == Access::Scratch { None } else { memory.get(&b.value).cloned() };
             buffers.push(held.unwrap_or_else(fresh));
         }
-        if let Err(e) = run(&g.built.kernel, &mut buffers, &scalars, &Options { seed, ..Options::default() }) {
-            panic!("{}\n{e}", print(&g.built.kernel));
-        }
+        run(&g.built.kernel, &mut buffers, &scalars);
         for (b, data) in g.built.bindings.iter().zip(buffers) {
             if !matches!(b.access, Access::Read | Access::Scratch) {
                 memory.insert(b.value, data);
@@ -90,11 +90,23 @@ pub fn execute(
         .collect()
 }
 
-/// Compares kernels with the interpreter on given arguments.
+/// Compares kernels, run in the Kernel IR's interpreter, with the interpreter of graphs on given arguments.
 ///
 /// # Panics
 /// Where a result is worse than its dtype allows.
 pub fn check(f: &Function, profile: &TargetProfile, args: &[Tensor], ulp: f64) {
+    check_with(f, profile, args, ulp, &mut |kernel, buffers, scalars| {
+        if let Err(e) = run(kernel, buffers, scalars, &Options { seed: 7, ..Options::default() }) {
+            panic!("{}\n{e}", print(kernel));
+        }
+    });
+}
+
+/// As [`check`], with kernels run by the caller.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_with(f: &Function, profile: &TargetProfile, args: &[Tensor], ulp: f64, run: &mut Run<'_>) {
     let module = Module::default();
     let all = |mode| {
         let out = interpret::run(&module, f, args, mode).expect("the interpreter runs");
@@ -103,7 +115,7 @@ pub fn check(f: &Function, profile: &TargetProfile, args: &[Tensor], ulp: f64) {
     let (reference, stated) = (all(Mode::Reference), all(Mode::Stated));
     for fuse in [true, false] {
         let (g, p, layouts) = kernels(f, profile, fuse);
-        let got = execute(&g, &p, &layouts, args, 7);
+        let got = execute(&g, &p, &layouts, args, run);
         for (i, t) in got.iter().enumerate() {
             let worst = crate::compare::excess(t, &reference[i], &stated[i], ulp);
             assert!(

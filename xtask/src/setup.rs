@@ -2,7 +2,7 @@
 //!
 //! rustup brings the pinned toolchain with its own LLVM, which is all that code generation links. What is left is a
 //! linker for Rust itself, a GPU, if only an emulated one, the clang that Metal's shaders are compiled with where
-//! there is no Mac, and a browser: tests of shaders fail without.
+//! there is no Mac, an emulator for the code of other processors, and a browser: tests fail without.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +18,11 @@ const NEEDED: &[Needed] = &[
     Needed { what: "`cc`", there: has_cc, packages: &["gcc"] },
     Needed { what: "a Vulkan driver", there: has_vulkan, packages: &["mesa-vulkan-drivers", "libvulkan1"] },
     Needed { what: "clang 19", there: has_clang, packages: &["clang-19", "lld-19", "libclang-rt-19-dev"] },
+    Needed {
+        what: "an emulator of aarch64 with a compiler",
+        there: has_aarch64,
+        packages: &["qemu-user", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+    },
     Needed { what: "Chromium", there: has_chromium, packages: &["chromium"] },
 ];
 
@@ -35,6 +40,17 @@ fn has_clang() -> bool {
     // A path where it is found, the bare name where not.
     let found = Command::new("clang-19").args(["--rtlib=compiler-rt", &format!("--print-file-name={name}")]).output();
     tools && found.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_absolute())
+}
+
+/// What runs the code for aarch64 elsewhere: qemu, and a C compiler with a library to link, for the program that makes the calls.
+fn has_aarch64() -> bool {
+    if !cfg!(target_os = "linux") || cfg!(target_arch = "aarch64") {
+        return true;
+    }
+    let compiler = "aarch64-linux-gnu-gcc";
+    let found = Command::new(compiler).arg("--print-file-name=libc.a").output();
+    starts("qemu-aarch64", &["--version"])
+        && found.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).is_absolute())
 }
 
 /// The browser that runs models on its emulated GPU.

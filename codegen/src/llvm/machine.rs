@@ -15,6 +15,11 @@ use crate::profiles::CpuTarget;
 const PASSES: &str = "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),\
      instcombine<no-verify-fixpoint>,simplifycfg,gvn,dse,adce)";
 
+/// How machine code is generated, as far as no target decides it.
+const LEVEL: OptimizationLevel = OptimizationLevel::Aggressive;
+const RELOCATION: RelocMode = RelocMode::PIC;
+const MODEL: CodeModel = CodeModel::Small;
+
 /// One target machine; it belongs to the thread that made it.
 pub(super) struct Machine {
     machine: TargetMachine,
@@ -33,14 +38,7 @@ impl Machine {
             |found: String| Diagnostic::new(802, "LLVM has no such target").expected(target.triple).found(found);
         let machine = Target::from_triple(&triple)
             .map_err(|e| refuse(e.to_string()))?
-            .create_target_machine(
-                &triple,
-                target.cpu,
-                target.features,
-                OptimizationLevel::Aggressive,
-                RelocMode::PIC,
-                CodeModel::Small,
-            )
+            .create_target_machine(&triple, target.cpu, target.features, LEVEL, RELOCATION, MODEL)
             .ok_or_else(|| refuse(format!("cpu {}", target.cpu)))?;
         Ok(Machine { machine, triple })
     }
@@ -57,6 +55,14 @@ impl Machine {
     pub(super) fn prepare(&self, module: &Module<'_>) {
         module.set_triple(&self.triple);
         module.set_data_layout(&self.machine.get_target_data().get_data_layout());
+    }
+
+    /// What identifies the code of a module that no pass has changed yet. Bitcode names the LLVM that wrote it, down to the
+    /// vendor's suffix.
+    pub(super) fn key(&self, module: &Module<'_>, target: &CpuTarget) -> String {
+        let settings = format!("{PASSES} {LEVEL:?} {RELOCATION:?} {MODEL:?}");
+        let bitcode = module.write_bitcode_to_memory();
+        super::store::key(bitcode.as_slice(), target, &settings, env!("MLXC_LLVM_FOUND"))
     }
 
     /// The module as an ELF object.

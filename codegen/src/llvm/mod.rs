@@ -16,6 +16,8 @@ use mlxc_ir::profile::TargetProfile;
 
 use crate::blob::CodeBlob;
 use crate::legalise::Legal;
+#[cfg(have_llvm)]
+use store::KernelCode;
 
 #[cfg(have_llvm)]
 mod expr;
@@ -27,20 +29,26 @@ mod memory;
 mod phase;
 #[cfg(have_llvm)]
 mod stmt;
+#[cfg_attr(not(have_llvm), allow(dead_code))]
+mod store;
 #[cfg(have_llvm)]
 mod values;
 
+pub use store::CodeStore;
+
 /// Choices of a compilation that do not change its result.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Threads to compile on, at least 1; the code does not depend on it.
     pub threads: usize,
+    /// Where code of earlier compilations is found, and this one's is kept.
+    pub store: Option<&'a dyn CodeStore>,
 }
 
-impl Default for Options {
-    /// As many threads as the machine runs at once.
+impl Default for Options<'_> {
+    /// As many threads as the machine runs at once, and nothing kept.
     fn default() -> Self {
-        Options { threads: std::thread::available_parallelism().map_or(1, |n| n.get()) }
+        Options { threads: std::thread::available_parallelism().map_or(1, |n| n.get()), store: None }
     }
 }
 
@@ -80,17 +88,13 @@ pub fn available() -> Result<(), Diagnostic> {
         .note("install it with `apt install llvm-22-dev`, or set MLXC_LLVM_PREFIX, and build again"))
 }
 
-/// Kernels in one LLVM module. Fixed, so that the code is the same on any number of threads.
-#[cfg(have_llvm)]
-const CHUNK: usize = 4;
-
 /// Compiles kernels for the profile they are legal for.
 ///
 /// # Errors
 /// 0801 without LLVM, 0802 if LLVM lacks the target, 0803 if code needs a linker, 0804 and 0805 if LLVM rejects it,
 /// 0806 if two phases have one symbol, 0807 if a kernel is legal for another target.
 #[cfg(have_llvm)]
-pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) -> Result<CpuCode, Diagnostic> {
+pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options<'_>) -> Result<CpuCode, Diagnostic> {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -104,32 +108,38 @@ pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) ->
         }
     }
     unique_symbols(kernels)?;
-    let chunks: Vec<&[Legal]> = kernels.chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<Option<Result<CpuCode, Diagnostic>>>> = Mutex::new(vec![None; chunks.len()]);
+    let done: Mutex<Vec<Option<Result<Made, Diagnostic>>>> = Mutex::new(vec![None; kernels.len()]);
     let work = || {
         let mut machine = None;
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(chunk) = chunks.get(at) else { break };
+            let Some(legal) = kernels.get(at) else { break };
             let result = match &machine {
-                Some(m) => compile_chunk(chunk, m),
-                None => machine::Machine::new(target).and_then(|m| compile_chunk(chunk, machine.insert(m))),
+                Some(m) => compile_kernel(legal, m, options.store),
+                None => {
+                    machine::Machine::new(target).and_then(|m| compile_kernel(legal, machine.insert(m), options.store))
+                }
             };
             done.lock().expect("invariant: no compile thread panics holding the lock")[at] = Some(result);
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..options.threads.clamp(1, chunks.len().max(1)) {
+        for _ in 1..options.threads.clamp(1, kernels.len().max(1)) {
             scope.spawn(work);
         }
         work();
     });
     let mut code = CpuCode { blob: CodeBlob { bytes: Vec::new(), symbols: Vec::new(), align: 64 }, phases: Vec::new() };
-    for part in done.into_inner().expect("invariant: no compile thread panics holding the lock") {
-        let part = part.expect("invariant: every chunk was compiled")?;
-        code.blob.append(part.blob);
-        code.phases.extend(part.phases);
+    let mut found = 0;
+    for made in done.into_inner().expect("invariant: no compile thread panics holding the lock") {
+        let made = made.expect("invariant: every kernel was compiled")?;
+        code.blob.append(made.code.blob);
+        code.phases.extend(made.code.phases);
+        found += usize::from(made.found);
+    }
+    if options.store.is_some() {
+        tracing::info!("{found} of {} kernels were compiled before", kernels.len());
     }
     Ok(code)
 }
@@ -139,7 +149,7 @@ pub fn compile(kernels: &[Legal], profile: &TargetProfile, options: &Options) ->
 /// # Errors
 /// 0801: this build has no LLVM.
 #[cfg(not(have_llvm))]
-pub fn compile(_: &[Legal], _: &TargetProfile, _: &Options) -> Result<CpuCode, Diagnostic> {
+pub fn compile(_: &[Legal], _: &TargetProfile, _: &Options<'_>) -> Result<CpuCode, Diagnostic> {
     available()
         .map(|()| CpuCode { blob: CodeBlob { bytes: Vec::new(), symbols: Vec::new(), align: 64 }, phases: Vec::new() })
 }
@@ -152,7 +162,7 @@ pub fn compile(_: &[Legal], _: &TargetProfile, _: &Options) -> Result<CpuCode, D
 pub fn print_ir(legal: &Legal) -> Result<String, Diagnostic> {
     let machine = machine::Machine::new(legal.target())?;
     let context = inkwell::context::Context::create();
-    let (module, _) = phase::write(&context, std::slice::from_ref(legal));
+    let (module, _) = phase::write(&context, legal, phase::Names::Own);
     machine.prepare(&module);
     Ok(module.print_to_string().to_string())
 }
@@ -174,7 +184,7 @@ pub fn print_ir(_: &Legal) -> Result<String, Diagnostic> {
 pub fn print_assembly(legal: &Legal) -> Result<String, Diagnostic> {
     let machine = machine::Machine::new(legal.target())?;
     let context = inkwell::context::Context::create();
-    let (module, _) = phase::write(&context, std::slice::from_ref(legal));
+    let (module, _) = phase::write(&context, legal, phase::Names::Own);
     machine.optimise(&module)?;
     machine.assembly(&module)
 }
@@ -210,12 +220,39 @@ fn target_of(profile: &TargetProfile) -> Result<&'static crate::profiles::CpuTar
     })
 }
 
+/// The code of one kernel, and whether it was compiled before.
 #[cfg(have_llvm)]
-fn compile_chunk(kernels: &[Legal], machine: &machine::Machine) -> Result<CpuCode, Diagnostic> {
+#[derive(Clone)]
+struct Made {
+    code: CpuCode,
+    found: bool,
+}
+
+/// A kernel is a module of its own: what is found again is one kernel, and LLVM takes no longer than for several at once.
+#[cfg(have_llvm)]
+fn compile_kernel(
+    legal: &Legal,
+    machine: &machine::Machine,
+    store: Option<&dyn CodeStore>,
+) -> Result<Made, Diagnostic> {
     let context = inkwell::context::Context::create();
-    let (module, phases) = phase::write(&context, kernels);
-    tracing::debug!("LLVM compiles {}", kernels.iter().map(|k| &*k.kernel().name).collect::<Vec<_>>().join(", "));
-    machine.optimise(&module)?;
-    let blob = CodeBlob::from_object(&machine.object(&module)?)?;
-    Ok(CpuCode { blob, phases })
+    let (module, phases) = phase::write(&context, legal, phase::Names::Numbers);
+    machine.prepare(&module);
+    let place = store.map(|s| (s, machine.key(&module, legal.target())));
+    let found = place.as_ref().and_then(|(s, key)| KernelCode::decode(&s.find(key)?, phases.len()));
+    let was_found = found.is_some();
+    let code = match found {
+        Some(code) => code,
+        None => {
+            tracing::debug!("LLVM compiles {}", legal.kernel().name);
+            machine.optimise(&module)?;
+            let blob = CodeBlob::from_object(&machine.object(&module)?)?;
+            let code = KernelCode::new(blob, phases.len(), phase::number)?;
+            if let Some((store, key)) = &place {
+                store.keep(key, &code.encode());
+            }
+            code
+        }
+    };
+    Ok(Made { code: CpuCode { blob: code.blob(&phases), phases }, found: was_found })
 }

@@ -47,13 +47,20 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Writes every phase of the kernels into one module.
-pub(super) fn write<'c>(context: &'c Context, kernels: &[Legal]) -> (Module<'c>, Vec<PhaseCode>) {
+/// What functions are called in a module.
+#[derive(Clone, Copy)]
+pub(super) enum Names {
+    /// By kernel and phase, for readers.
+    Own,
+    /// By the number of the phase, so that equal kernels have equal modules.
+    Numbers,
+}
+
+/// Writes every phase of a kernel into a module.
+pub(super) fn write<'c>(context: &'c Context, legal: &Legal, names: Names) -> (Module<'c>, Vec<PhaseCode>) {
     let emit = Emitter::new(context, "kernels");
     let mut phases = Vec::new();
-    for legal in kernels {
-        write_steps(&emit, legal, &legal.kernel().steps, &mut Vec::new(), &mut phases);
-    }
+    write_steps(&emit, legal, &legal.kernel().steps, names, &mut Vec::new(), &mut phases);
     (emit.module, phases)
 }
 
@@ -61,15 +68,22 @@ fn write_steps<'c>(
     emit: &Emitter<'c>,
     legal: &Legal,
     steps: &[Step],
+    names: Names,
     counters: &mut Vec<VarId>,
     phases: &mut Vec<PhaseCode>,
 ) {
     for step in steps {
         match step {
-            Step::Phase(phase) => phases.push(write_phase(emit, legal, phase, counters)),
+            Step::Phase(phase) => {
+                let function = match names {
+                    Names::Own => symbol(legal.kernel(), phase),
+                    Names::Numbers => number(phases.len()),
+                };
+                phases.push(write_phase(emit, legal, phase, &function, counters));
+            }
             Step::Serial { var, body, .. } => {
                 counters.push(*var);
-                write_steps(emit, legal, body, counters, phases);
+                write_steps(emit, legal, body, names, counters, phases);
                 counters.pop();
             }
         }
@@ -99,12 +113,17 @@ pub(super) fn symbol(kernel: &Kernel, phase: &Phase) -> String {
     format!("{}__{}", kernel.name, phase.name)
 }
 
-fn write_phase(emit: &Emitter<'_>, legal: &Legal, phase: &Phase, counters: &[VarId]) -> PhaseCode {
+/// Name of a phase's function in a module of [`Names::Numbers`].
+pub(super) fn number(phase: usize) -> String {
+    format!("p{phase}")
+}
+
+fn write_phase(emit: &Emitter<'_>, legal: &Legal, phase: &Phase, function: &str, counters: &[VarId]) -> PhaseCode {
     let kernel = legal.kernel();
     let words = record(kernel, counters);
+    let (body, group_bytes) = write_body(emit, legal, phase, &words, &format!("{function}.tasks"));
+    write_thunk(emit, legal.target(), &words, body, function);
     let symbol = symbol(kernel, phase);
-    let (body, group_bytes) = write_body(emit, legal, phase, &words, &format!("{symbol}.tasks"));
-    write_thunk(emit, legal.target(), &words, body, &symbol);
     PhaseCode { kernel: kernel.name.to_string(), phase: phase.name.to_string(), symbol, group_bytes }
 }
 

@@ -2,9 +2,11 @@
 
 #![allow(dead_code)]
 
+mod emulated;
+
 use mlxc_codegen::blob::CodeBlob;
 use mlxc_codegen::legalise::{Legal, legalise};
-use mlxc_codegen::llvm::{CpuCode, Options, compile};
+use mlxc_codegen::llvm::{CpuCode, Options, PhaseCode, compile};
 use mlxc_codegen::profiles;
 use mlxc_ir::DType;
 use mlxc_ir::kernel::{ArgKind, Index, IndexId, Kernel, Step, VarId, parse};
@@ -120,11 +122,14 @@ pub fn legal(kernel: &Kernel, profile: &str) -> Legal {
 pub fn compiled(kernel: &Kernel, profile: &str) -> CpuCode {
     let profile = profiles::by_name(profile).unwrap();
     let legal = legalise(kernel, &profile).unwrap_or_else(|d| panic!("{}", d[0]));
-    compile(&[legal], &profile, &Options { threads: 1 }).unwrap_or_else(|d| panic!("{d}"))
+    compile(&[legal], &profile, &Options { threads: 1, ..Options::default() }).unwrap_or_else(|d| panic!("{d}"))
 }
 
-/// The profiles this machine can run, best first.
+/// The profiles this machine can run, best first; NEON alone where it is emulated.
 pub fn runnable() -> Vec<&'static str> {
+    if emulated::is_on() {
+        return vec!["aarch64-neon"];
+    }
     ["x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"]
         .into_iter()
         .filter(|n| profiles::runs_here(profiles::cpu_target(n).unwrap()))
@@ -174,44 +179,61 @@ pub fn dtype(kernel: &Kernel, buffer: usize) -> DType {
     kernel.buffers[buffer].dtype
 }
 
+/// One call of a phase's function.
+pub struct Call {
+    pub offset: u64,
+    pub lo: i64,
+    pub hi: i64,
+    pub group_bytes: u64,
+    /// Counters of the serial steps around the phase.
+    pub counters: Vec<u64>,
+}
+
 /// Runs every phase, its tasks in uneven chunks, last chunk first.
 pub fn execute(kernel: &Kernel, code: &CpuCode, scalars: &[u64], buffers: &mut [Memory]) {
     assert_eq!(scalars.len(), kernel.symbols.len() + kernel.args.len());
     assert_eq!(buffers.len(), kernel.buffers.len());
-    let mapped = Mapped::new(&code.blob);
+    let mut calls = Vec::new();
     let mut vars = launch_values(kernel, scalars);
-    let mut record: Vec<u64> = buffers.iter_mut().map(|b| b.pointer() as u64).collect();
-    record.extend(scalars);
-    let mut phases = code.phases.iter();
-    steps(kernel, &kernel.steps, code, &mapped, &mut record, &mut vars, &mut phases);
+    steps(kernel, &kernel.steps, code, &mut Vec::new(), &mut vars, &mut code.phases.iter(), &mut calls);
+    if emulated::is_on() {
+        return emulated::execute(code, scalars, buffers, &calls);
+    }
+    let mapped = Mapped::new(&code.blob);
+    let addresses: Vec<u64> = buffers.iter_mut().map(|b| b.pointer() as u64).collect();
+    for call in &calls {
+        let record = [&addresses, scalars, &call.counters].concat();
+        let mut slot = Memory::new(call.group_bytes as usize);
+        // SAFETY: the record holds what the kernel declares, in its order.
+        unsafe { mapped.call(call.offset, &record, slot.pointer(), call.lo, call.hi) };
+        assert!(slot.guard_intact(), "a store past the end of group memory");
+    }
     assert!(buffers.iter().all(Memory::guard_intact), "a store past the end of a buffer");
 }
 
+/// The calls of a list of steps, in order.
 fn steps(
     kernel: &Kernel,
     list: &[Step],
     code: &CpuCode,
-    mapped: &Mapped,
-    record: &mut Vec<u64>,
+    counters: &mut Vec<u64>,
     vars: &mut BTreeMap<VarId, i64>,
-    phases: &mut std::slice::Iter<'_, mlxc_codegen::llvm::PhaseCode>,
+    phases: &mut std::slice::Iter<'_, PhaseCode>,
+    calls: &mut Vec<Call>,
 ) {
     for step in list {
         match step {
             Step::Phase(phase) => {
                 let compiled = phases.next().unwrap();
                 assert_eq!(compiled.phase, &*phase.name);
-                let tasks: i64 = phase.grid.iter().map(|(_, e)| evaluate(kernel, *e, vars)).product();
-                let mut slot = Memory::new(compiled.group_bytes as usize);
                 let offset = code.blob.offset(&compiled.symbol).unwrap();
-                let mut hi = tasks;
+                let mut hi: i64 = phase.grid.iter().map(|(_, e)| evaluate(kernel, *e, vars)).product();
                 while hi > 0 {
                     let lo = (hi - 1 - hi / 3).max(0);
-                    // SAFETY: the record holds what the kernel declares, in its order.
-                    unsafe { mapped.call(offset, record, slot.pointer(), lo, hi) };
+                    let group_bytes = compiled.group_bytes;
+                    calls.push(Call { offset, lo, hi, group_bytes, counters: counters.clone() });
                     hi = lo;
                 }
-                assert!(slot.guard_intact(), "a store past the end of group memory");
             }
             Step::Serial { var, lo, hi, step, body } => {
                 let (lo, hi) = (evaluate(kernel, *lo, vars), evaluate(kernel, *hi, vars));
@@ -219,9 +241,9 @@ fn steps(
                 for i in (lo..hi).step_by(*step as usize) {
                     *phases = saved.clone();
                     vars.insert(*var, i);
-                    record.push(i as u64);
-                    steps(kernel, body, code, mapped, record, vars, phases);
-                    record.pop();
+                    counters.push(i as u64);
+                    steps(kernel, body, code, counters, vars, phases, calls);
+                    counters.pop();
                 }
             }
         }

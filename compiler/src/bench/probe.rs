@@ -65,7 +65,7 @@ impl Probes {
             .iter()
             .map(|p| legalise(&p.kernel, profile).map_err(|mut d| d.swap_remove(0)))
             .collect::<Result<Vec<_>, Diagnostic>>()?;
-        let code = llvm::compile(&legal, profile, &llvm::Options { threads: 1 })?;
+        let code = llvm::compile(&legal, profile, &llvm::Options { threads: 1, ..llvm::Options::default() })?;
         let plan = plan(probes, &code, lanes);
         let folder = tempfile::tempdir()
             .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;

@@ -60,6 +60,11 @@ pub enum Command {
     Plan(Plan),
     /// List devices: what they have and which targets they run.
     Devices(Devices),
+    /// Show or clear the cache of compiled CPU kernels.
+    ///
+    /// It lies in `kernels` in the folder that MLXC_CACHE names, else in mlxc's among the user's caches; MLXC_CACHE=off turns it
+    /// off. MLXC_CACHE_BYTES is its limit, 1 GiB unless given.
+    Cache(Cache),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// Print the manual page, or write all pages to a folder.
@@ -118,6 +123,9 @@ pub struct BuildOptions {
     /// Refuse native code in a package: it can be listed and explained, not run on the CPU.
     #[arg(long)]
     pub untrusted: bool,
+    /// Compile every kernel anew and keep none, see `mlxc cache`.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Fail if an entry needs more scratch memory.
     #[arg(long, value_name = "BYTES")]
     pub max_scratch: Option<u64>,
@@ -509,6 +517,17 @@ pub struct Plan {
 /// `mlxc devices`.
 #[derive(Args, Debug)]
 pub struct Devices {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mlxc cache`.
+#[derive(Args, Debug)]
+pub struct Cache {
+    /// Remove every kernel.
+    #[arg(long)]
+    pub clear: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

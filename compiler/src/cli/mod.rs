@@ -3,6 +3,7 @@
 pub mod args;
 mod bench;
 mod build;
+mod cache;
 mod calibrate;
 mod check;
 mod convert;
@@ -85,6 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(a) => check::run(&a),
         Command::Verify(a) => verify::run(&a),
         Command::Devices(a) => devices::run(&a),
+        Command::Cache(a) => cache::run(&a),
         Command::Completions(a) => shell::completions(&a),
         Command::Man(a) => shell::man(&a),
     };
@@ -149,6 +151,7 @@ impl BuildArgs {
             profiles: self.options.profile.clone(),
             strip: false,
             untrusted: self.options.untrusted,
+            cache: !self.options.no_cache,
         }
     }
 }
