@@ -10,18 +10,53 @@ use crate::lower::map::Built;
 use crate::memory::align;
 use crate::partition::stored_root;
 use mlxc_ir::graph::ValueId;
-use mlxc_ir::kernel::Access;
+use mlxc_ir::kernel::{Access, ArgKind, Index, IndexId, Kernel, Phase};
+use mlxc_ir::profile::TargetKind;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Estimated seconds of a kernel.
+/// Estimated seconds of a kernel. Rates are those of all cores: a kernel of fewer tasks leaves some idle.
 pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
     let r = &target.profile.rates;
-    let launches = built.kernel.phases().len().max(1) as f64;
-    built.work.bytes / r.copy_bytes
+    let phases = built.kernel.phases();
+    let busy = built.work.bytes / r.copy_bytes
         + built.work.flops / r.f32_flops
         + built.work.dot_flops / r.f32_flops
-        + built.work.pair_flops / r.bf16_flops
-        + launches * r.launch_seconds
+        + built.work.pair_flops / r.bf16_flops;
+    let tasks = phases.iter().map(|p| tasks(&built.kernel, p)).max().unwrap_or(1);
+    let cores = match target.profile.kind {
+        TargetKind::Cpu => i64::from(target.profile.cores),
+        // Lanes fill a GPU, not groups.
+        TargetKind::Gpu => 1,
+    };
+    busy * cores as f64 / tasks.clamp(1, cores.max(1)) as f64 + phases.len().max(1) as f64 * r.launch_seconds
+}
+
+/// Tasks of a phase at the largest symbol values.
+fn tasks(k: &Kernel, phase: &Phase) -> i64 {
+    phase.grid.iter().fold(1, |n: i64, (_, extent)| n.saturating_mul(most(k, *extent).max(0)))
+}
+
+/// The largest value of a grid extent, or a little more.
+fn most(k: &Kernel, id: IndexId) -> i64 {
+    let variable = |v| {
+        let symbol = k.symbols.iter().find(|s| s.var == v).map(|s| s.hi);
+        let argument = k.args.iter().find_map(|a| match a.kind {
+            ArgKind::Index { var, hi, .. } if var == v => Some(hi),
+            _ => None,
+        });
+        symbol.or(argument).unwrap_or(1)
+    };
+    match k.index.get(id) {
+        Index::Const(c) => c,
+        Index::Var(v) => variable(v),
+        Index::Add(a, b) => most(k, a).saturating_add(most(k, b)),
+        Index::Scale(a, c) if c > 0 => most(k, a).saturating_mul(c),
+        Index::Div(a, c) => most(k, a).div_euclid(c.max(1)),
+        Index::Mod(a, c) => most(k, a).min(c - 1),
+        Index::Min(a, b) => most(k, a).min(most(k, b)),
+        Index::Max(a, b) => most(k, a).max(most(k, b)),
+        _ => 1,
+    }
 }
 
 /// Seconds that a byte of peak memory weighs.
