@@ -14,11 +14,11 @@ use mlxc_ir::kernel::{Access, ArgKind, Index, IndexId, Kernel, Phase};
 use mlxc_ir::profile::TargetKind;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Estimated seconds of a kernel. Rates are those of all cores: a kernel of fewer tasks leaves some idle while it computes.
+/// Estimated seconds of a kernel. Rates are those of all cores: products of fewer tasks leave some idle.
 pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
     let r = &target.profile.rates;
     let phases = built.kernel.phases();
-    let computing = (built.work.flops + built.work.dot_flops) / r.f32_flops + built.work.pair_flops / r.bf16_flops;
+    let products = built.work.dot_flops / r.f32_flops + built.work.pair_flops / r.bf16_flops;
     let tasks = phases.iter().map(|p| tasks(&built.kernel, p)).max().unwrap_or(1);
     let cores = match target.profile.kind {
         TargetKind::Cpu => i64::from(target.profile.cores),
@@ -26,7 +26,8 @@ pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
         TargetKind::Gpu => 1,
     };
     let idle = cores as f64 / tasks.clamp(1, cores.max(1)) as f64;
-    built.work.bytes / r.copy_bytes + computing * idle + phases.len().max(1) as f64 * r.launch_seconds
+    let rest = built.work.bytes / r.copy_bytes + built.work.flops / r.f32_flops;
+    rest + products * idle + phases.len().max(1) as f64 * r.launch_seconds
 }
 
 /// Tasks of a phase at the largest symbol values.
