@@ -194,9 +194,9 @@ fn count(known: &Known<'_>, planned: &plan::Entry, e: &mut Entry, trace: Option<
         l.bytes = work.bytes;
         l.flops = Some(work.flops + work.dot_flops);
         let Some(rates) = known.profile.as_ref().map(|p| &p.rates) else { continue };
-        // The formula of the partition, so that a kernel's figure is the one that merges were weighed by.
+        // As the partition weighs kernels, but for cores that few tasks leave idle, which a plan does not say.
         let memory = work.bytes / rates.copy_bytes;
-        let arithmetic = (work.flops + work.dot_flops) / rates.f32_flops;
+        let arithmetic = work.flops / rates.f32_flops + work.dot_flops / rates.bf16_flops;
         l.seconds = Some(memory + arithmetic + rates.launch_seconds);
         l.bound = Some(if rates.launch_seconds > memory.max(arithmetic) {
             "launch"
