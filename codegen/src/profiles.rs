@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use mlxc_ir::DType;
-use mlxc_ir::profile::{Caches, Feature, Features, Limits, Rates, Slack, SubgroupWidth, TargetKind, TargetProfile};
+use mlxc_ir::profile::{
+    Caches, Feature, Features, Limits, Rates, Slack, SubgroupWidth, TargetKind, TargetProfile, TileShape,
+};
+use mlxc_package::has_feature;
 
 /// An operation that one instruction of the target performs on whole registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,32 @@ const V4_BF16_REQUIRED: &[&str] = &[
     "avx512vnni",
 ];
 
+const V4_AMX_REQUIRED: &[&str] = &[
+    "sse3",
+    "ssse3",
+    "sse4.1",
+    "sse4.2",
+    "popcnt",
+    "avx",
+    "avx2",
+    "bmi1",
+    "bmi2",
+    "f16c",
+    "fma",
+    "lzcnt",
+    "movbe",
+    "avx512f",
+    "avx512bw",
+    "avx512cd",
+    "avx512dq",
+    "avx512vl",
+    "avx512bf16",
+    "avx512vnni",
+    "amx-tile",
+    "amx-bf16",
+    "amx-int8",
+];
+
 const V3_NATIVES: &[(Native, &str)] = &[(Native::Lut { bits: 32, lanes: 8 }, "llvm.x86.avx2.permd")];
 const V4_NATIVES: &[(Native, &str)] = &[
     (Native::Lut { bits: 16, lanes: 32 }, "llvm.x86.avx512.permvar.hi.512"),
@@ -102,7 +131,18 @@ const V4_BF16_NATIVES: &[(Native, &str)] = &[
 ];
 
 /// Best first, so that the first one a machine can run is the one to take.
-static CPU_TARGETS: [CpuTarget; 5] = [
+static CPU_TARGETS: [CpuTarget; 6] = [
+    CpuTarget {
+        profile: "x86-64-v4-amx",
+        triple: X86_LINUX,
+        cpu: "x86-64-v4",
+        features: "+avx512bf16,+avx512vnni,+amx-tile,+amx-bf16,+amx-int8",
+        tune: "sapphirerapids",
+        vector_bits: 512,
+        required: V4_AMX_REQUIRED,
+        natives: V4_BF16_NATIVES,
+        store_fence: SFENCE,
+    },
     CpuTarget {
         profile: "x86-64-v4-bf16",
         triple: X86_LINUX,
@@ -191,51 +231,7 @@ pub fn runs_here(target: &CpuTarget) -> bool {
     } else {
         return false;
     };
-    target.triple.starts_with(architecture) && target.required.iter().all(|f| has_cpu_feature(f))
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_cpu_feature(name: &str) -> bool {
-    macro_rules! any_of {
-        ($($feature:tt),* $(,)?) => {
-            match name {
-                $($feature => std::arch::is_x86_feature_detected!($feature),)*
-                _ => false,
-            }
-        };
-    }
-    any_of!(
-        "sse3",
-        "ssse3",
-        "sse4.1",
-        "sse4.2",
-        "popcnt",
-        "avx",
-        "avx2",
-        "bmi1",
-        "bmi2",
-        "f16c",
-        "fma",
-        "lzcnt",
-        "movbe",
-        "avx512f",
-        "avx512bw",
-        "avx512cd",
-        "avx512dq",
-        "avx512vl",
-        "avx512bf16",
-        "avx512vnni",
-    )
-}
-
-#[cfg(target_arch = "aarch64")]
-fn has_cpu_feature(name: &str) -> bool {
-    name == "neon" && std::arch::is_aarch64_feature_detected!("neon")
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn has_cpu_feature(_: &str) -> bool {
-    false
+    target.triple.starts_with(architecture) && target.required.iter().all(|f| has_feature(f))
 }
 
 /// Cores of the machine on which the rates were measured.
@@ -243,56 +239,112 @@ const MEASURED_CORES: u32 = 2;
 
 const MEASURED: &str = "measured on a 2-core Zen 4 class machine";
 const DERIVED: &str = "the Zen 4 figure scaled by vector width; not measured";
+const MEASURED_AMX: &str = "measured on two threads of a Granite Rapids core";
+
+/// What differs between CPU profiles, beside their code.
+struct Figures {
+    features: Features,
+    registers: u32,
+    tiles: Vec<TileShape>,
+    f32_flops: f64,
+    bf16_flops: f64,
+    tile_flops: f64,
+    int8_ops: f64,
+    caches: Caches,
+    source: &'static str,
+    caches_source: &'static str,
+}
+
+fn figures(profile: &str) -> Figures {
+    use Feature::*;
+    let zen = Figures {
+        features: Features::of(&[Fma, F16Convert, Atomics]),
+        registers: 32,
+        tiles: Vec::new(),
+        f32_flops: 115e9,
+        bf16_flops: 58e9,
+        tile_flops: 0.0,
+        int8_ops: 115e9,
+        caches: Caches { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 },
+        source: DERIVED,
+        caches_source: "AMD Software Optimization Guide for Zen 4, 57647, section 2.6",
+    };
+    let v4_bf16 = [Fma, MaskedMemory, Bf16Dot, Int8Dot, Bf16Convert, F16Convert, Permute, Atomics];
+    match profile {
+        "x86-64-v4-amx" => Figures {
+            features: Features::of(&[&v4_bf16[..], &[Tiles]].concat()),
+            tiles: vec![TileShape { input: DType::BF16, accumulator: DType::F32, rows: 16, columns: 16, depth: 32 }],
+            f32_flops: 230e9,
+            bf16_flops: 115e9,
+            tile_flops: 3e12,
+            int8_ops: 920e9,
+            caches: Caches { l1: 48 << 10, l2: 2 << 20, l3: 105 << 20 },
+            source: MEASURED_AMX,
+            caches_source: "Intel 64 and IA-32 Optimization Reference Manual, 355308, Sapphire Rapids; L3 of a Xeon 8480+",
+            ..zen
+        },
+        "x86-64-v4-bf16" => Figures {
+            features: Features::of(&v4_bf16),
+            f32_flops: 230e9,
+            bf16_flops: 460e9,
+            int8_ops: 910e9,
+            source: MEASURED,
+            ..zen
+        },
+        "x86-64-v4" => Figures {
+            features: Features::of(&[Fma, MaskedMemory, F16Convert, Permute, Atomics]),
+            f32_flops: 230e9,
+            bf16_flops: 115e9,
+            int8_ops: 230e9,
+            ..zen
+        },
+        // Zen 4 runs 512-bit operations as two of 256 bits, so its AVX2 peak is the same.
+        "x86-64-v3" => Figures { registers: 16, f32_flops: 230e9, bf16_flops: 115e9, int8_ops: 230e9, ..zen },
+        "x86-64-v2" => Figures {
+            features: Features::of(&[Atomics]),
+            registers: 16,
+            f32_flops: 58e9,
+            bf16_flops: 29e9,
+            int8_ops: 58e9,
+            ..zen
+        },
+        _ => zen,
+    }
+}
 
 fn profile(target: &CpuTarget, cores: u32) -> TargetProfile {
-    use Feature::*;
-    let (features, registers, rates, source) = match target.profile {
-        "x86-64-v4-bf16" => (
-            Features::of(&[Fma, MaskedMemory, Bf16Dot, Int8Dot, Bf16Convert, F16Convert, Permute, Atomics]),
-            32,
-            (230e9, 460e9, 910e9),
-            MEASURED,
-        ),
-        "x86-64-v4" => {
-            (Features::of(&[Fma, MaskedMemory, F16Convert, Permute, Atomics]), 32, (230e9, 115e9, 230e9), DERIVED)
-        }
-        // Zen 4 runs 512-bit operations as two of 256 bits, so its AVX2 peak is the same.
-        "x86-64-v3" => (Features::of(&[Fma, F16Convert, Atomics]), 16, (230e9, 115e9, 230e9), DERIVED),
-        "x86-64-v2" => (Features::of(&[Atomics]), 16, (58e9, 29e9, 58e9), DERIVED),
-        _ => (Features::of(&[Fma, F16Convert, Atomics]), 32, (115e9, 58e9, 115e9), DERIVED),
-    };
+    let f = figures(target.profile);
     let scale = f64::from(cores) / f64::from(MEASURED_CORES);
-    let (f32_flops, bf16_flops, int8_ops) = rates;
     let sources = [
-        ("rates.f32_flops", source),
-        ("rates.bf16_flops", source),
-        ("rates.int8_ops", source),
+        ("rates.f32_flops", f.source),
+        ("rates.bf16_flops", f.source),
+        ("rates.int8_ops", f.source),
         ("rates.read_bytes", MEASURED),
         ("rates.copy_bytes", MEASURED),
         ("rates.launch_seconds", MEASURED),
-        ("caches", "AMD Software Optimization Guide for Zen 4, 57647, section 2.6"),
+        ("caches", f.caches_source),
         ("limits.group_bytes", "half of L2, so that packed panels and streamed data do not evict each other"),
     ];
     TargetProfile {
         name: target.profile.to_string(),
         kind: TargetKind::Cpu,
         vector_bits: target.vector_bits,
-        registers,
+        registers: f.registers,
         cores,
-        features,
+        features: f.features,
         subgroup: SubgroupWidth::None,
-        tiles: Vec::new(),
+        tiles: f.tiles,
         storage: DType::ALL.into_iter().filter(|d| *d != DType::Bool).collect(),
         arithmetic: DType::ALL.into_iter().filter(|d| !matches!(d, DType::F16 | DType::BF16)).collect(),
         math: BTreeMap::new(),
         // vcvtneps2bf16 and vdpbf16ps take subnormals for zero.
-        slack: Slack { flushes: features.has(Bf16Convert), ..Slack::default() },
-        caches: Caches { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 },
+        slack: Slack { flushes: f.features.has(Feature::Bf16Convert), ..Slack::default() },
+        caches: f.caches,
         limits: Limits {
             buffers: 256,
             buffer_bytes: i64::MAX as u64,
             group_lanes: 1,
-            group_bytes: 512 << 10,
+            group_bytes: f.caches.l2 / 2,
             grid_axes: 255,
             grid_extent: i64::MAX as u64,
             scalar_bytes: 4096,
@@ -300,9 +352,10 @@ fn profile(target: &CpuTarget, cores: u32) -> TargetProfile {
         rates: Rates {
             read_bytes: 40e9,
             copy_bytes: 48e9,
-            f32_flops: f32_flops * scale,
-            bf16_flops: bf16_flops * scale,
-            int8_ops: int8_ops * scale,
+            f32_flops: f.f32_flops * scale,
+            bf16_flops: f.bf16_flops * scale,
+            tile_flops: f.tile_flops * scale,
+            int8_ops: f.int8_ops * scale,
             launch_seconds: 0.3e-6,
         },
         sources: sources.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
@@ -329,7 +382,7 @@ mod tests {
     fn every_required_feature_is_one_detection_knows() {
         // A name that detection does not know would turn its profile off everywhere.
         let best = host().unwrap();
-        if best.name == "x86-64-v4-bf16" {
+        if best.name == all()[0].name {
             assert!(CPU_TARGETS.iter().filter(|t| t.triple == X86_LINUX).all(runs_here));
         }
     }

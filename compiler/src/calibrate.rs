@@ -55,6 +55,7 @@ impl Calibration {
                 copy_bytes: limits.copy,
                 f32_flops: limits.f32_flops,
                 bf16_flops: bf16,
+                tile_flops: limits.tile_flops.unwrap_or(0.0),
                 int8_ops: bf16 * known.int8_ops / known.bf16_flops,
                 launch_seconds: limits.launch_seconds,
             },

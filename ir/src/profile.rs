@@ -163,8 +163,11 @@ pub struct Rates {
     pub copy_bytes: f64,
     /// f32 operations a second, a fused multiply-add counting as two.
     pub f32_flops: f64,
-    /// `dot2` or bf16 tile operations a second, two for each product; the f32 rate where there are none.
+    /// `dot2` operations a second, two for each product; the f32 rate where there are none.
     pub bf16_flops: f64,
+    /// Operations a second of [`TargetProfile::tiles`], two for each product; 0 where there are none.
+    #[serde(default)]
+    pub tile_flops: f64,
     /// 8-bit integer dot operations a second, two for each product.
     pub int8_ops: f64,
     /// Seconds from one launch to the next with nothing to do: the spin barrier on CPUs.

@@ -1,16 +1,18 @@
 //! What a legal CPU kernel may hold, checked once after the passes: the writer relies on it.
 
-use mlxc_ir::kernel::{
-    BarrierScope, Block, Builtin, ExprId, ExprKind, Index, IndexId, Kernel, Place, Shape, Stmt, Type,
-};
+use mlxc_ir::kernel::{BarrierScope, Block, Builtin, ExprId, ExprKind, Index, IndexId, Kernel, Place, Stmt, Type};
+use mlxc_ir::profile::TargetProfile;
 use mlxc_ir::{DType, Diagnostic};
 
-use super::refuse;
+use super::{refuse, tile};
 
 /// Finds operations that no pass has made legal.
-pub(super) fn run(kernel: &Kernel) -> Result<(), Vec<Diagnostic>> {
-    let mut check = Check { kernel, found: Vec::new() };
+pub(super) fn run(kernel: &Kernel, profile: &TargetProfile) -> Result<(), Vec<Diagnostic>> {
+    let mut check = Check { kernel, profile, found: Vec::new() };
     for phase in kernel.phases() {
+        if tile::too_many(kernel, &phase.body) {
+            check.refuse("more matrix tiles at once");
+        }
         check.block(&phase.body);
     }
     if check.found.is_empty() { Ok(()) } else { Err(check.found) }
@@ -18,6 +20,7 @@ pub(super) fn run(kernel: &Kernel) -> Result<(), Vec<Diagnostic>> {
 
 struct Check<'k> {
     kernel: &'k Kernel,
+    profile: &'k TargetProfile,
     found: Vec<Diagnostic>,
 }
 
@@ -28,6 +31,9 @@ impl Check<'_> {
 
     fn block(&mut self, block: &Block) {
         for stmt in block {
+            if let Some(what) = tile::wrong(self.kernel, self.profile, stmt) {
+                self.refuse(what);
+            }
             match stmt {
                 Stmt::Let(_, e) | Stmt::Declare(_, Some(e)) => self.expression(*e),
                 Stmt::LetIndex(_, i) => self.index(*i),
@@ -62,9 +68,6 @@ impl Check<'_> {
 
     fn place(&mut self, place: &Place) {
         place.indices(&mut |i| self.index(i));
-        if let Shape::Tile(..) = place.shape {
-            self.refuse("a matrix tile");
-        }
     }
 
     fn index(&mut self, id: IndexId) {
@@ -82,12 +85,9 @@ impl Check<'_> {
 
     fn expression(&mut self, id: ExprId) {
         let expr = self.kernel.expr(id);
-        if expr.ty.is_tile() {
-            return self.refuse("a matrix tile");
-        }
         expr.kind.operands(&mut |e| self.expression(e));
         expr.kind.indices(&mut |i| self.index(i));
-        if let ExprKind::Load(place, _) = &expr.kind {
+        if let ExprKind::Load(place, _) | ExprKind::LoadTile { place, .. } = &expr.kind {
             self.place(place);
         }
         match &expr.kind {
@@ -109,7 +109,7 @@ impl Check<'_> {
             ExprKind::Lanes(op, ..) => self.refuse(format!("lanes.{}", op.name())),
             ExprKind::Subgroup(..) => self.refuse("a subgroup operation"),
             ExprKind::GroupBroadcast(_) => self.refuse("group.bcast"),
-            ExprKind::LoadTile { .. } | ExprKind::Mma(..) | ExprKind::TileMap { .. } => self.refuse("a matrix tile"),
+            ExprKind::TileMap { .. } => self.refuse("tile.map"),
             _ => {}
         }
     }

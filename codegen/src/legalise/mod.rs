@@ -21,6 +21,7 @@ mod mad;
 mod math;
 mod rewrite;
 mod stream;
+pub(crate) mod tile;
 mod visit;
 
 pub use gpu::{GPU_PASSES, GpuLegal, GpuPhase, Storage, legalise_gpu};
@@ -97,7 +98,7 @@ pub fn legalise(kernel: &Kernel, profile: &TargetProfile) -> Result<Legal, Vec<D
         }
     }
     stream::run(&mut kernel, &facts);
-    check::run(&kernel)?;
+    check::run(&kernel, profile)?;
     Ok(Legal { kernel, facts, target })
 }
 

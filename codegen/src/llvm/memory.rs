@@ -123,7 +123,13 @@ impl<'c> Writer<'_, 'c> {
         .expect("invariant: the verifier found the array in scope")
     }
 
-    fn address(&mut self, place: &Place, in_range: bool) -> PointerValue<'c> {
+    /// Elements from one row of an array to the next.
+    pub(super) fn row_stride(&self, memory: Memory) -> IntValue<'c> {
+        let strides = &self.array_of(memory).strides;
+        strides[strides.len() - 2]
+    }
+
+    pub(super) fn address(&mut self, place: &Place, in_range: bool) -> PointerValue<'c> {
         let at: Vec<_> = place.at.iter().map(|i| self.index(*i)).collect();
         let array = self.array_of(place.memory);
         let (base, dtype) = (array.base, array.dtype);
@@ -159,7 +165,7 @@ impl<'c> Writer<'_, 'c> {
                 };
                 self.emit.masked_load(kind, address, align, mask, rest)
             }
-            Shape::Tile(..) => panic!("invariant: legalise leaves no tiles on CPUs"),
+            Shape::Tile(..) => panic!("invariant: tiles are statements of their own"),
             Shape::One | Shape::Vector(_) => self.emit.load(kind, address, align),
         }
     }
@@ -178,7 +184,7 @@ impl<'c> Writer<'_, 'c> {
                 let mask = self.mask(lanes, count);
                 self.emit.masked_store(value, address, align, mask);
             }
-            Shape::Tile(..) => panic!("invariant: legalise leaves no tiles on CPUs"),
+            Shape::Tile(..) => panic!("invariant: tiles are statements of their own"),
             Shape::One | Shape::Vector(_) => {
                 let store = self.emit.store(address, value, align);
                 if nontemporal {

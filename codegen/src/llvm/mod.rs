@@ -32,6 +32,8 @@ mod stmt;
 #[cfg_attr(not(have_llvm), allow(dead_code))]
 mod store;
 #[cfg(have_llvm)]
+mod tile;
+#[cfg(have_llvm)]
 mod values;
 
 pub use store::CodeStore;

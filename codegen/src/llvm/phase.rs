@@ -13,6 +13,7 @@ use mlxc_ir::kernel::{ArgId, ArgKind, BufferId, GroupId, Kernel, LocalId, Phase,
 
 use super::PhaseCode;
 use super::memory::Array;
+use super::tile::Tiles;
 use super::values::{Emitter, Value};
 use crate::legalise::{GROUP_ALIGN, Legal};
 use crate::profiles::CpuTarget;
@@ -30,6 +31,7 @@ pub(super) struct Writer<'w, 'c> {
     pub(super) vars: BTreeMap<VarId, IntValue<'c>>,
     pub(super) lets: BTreeMap<LocalId, Value<'c>>,
     pub(super) storage: BTreeMap<LocalId, Vec<PointerValue<'c>>>,
+    pub(super) tiles: Tiles,
     pub(super) args: BTreeMap<ArgId, Value<'c>>,
     pub(super) buffers: BTreeMap<BufferId, Array<'c>>,
     pub(super) groups: BTreeMap<GroupId, Array<'c>>,
@@ -211,6 +213,7 @@ fn write_body<'c>(
         vars: BTreeMap::new(),
         lets: BTreeMap::new(),
         storage: BTreeMap::new(),
+        tiles: Tiles::default(),
         args: BTreeMap::new(),
         buffers: BTreeMap::new(),
         groups: BTreeMap::new(),
@@ -247,7 +250,9 @@ fn write_body<'c>(
     }
     let (lo, hi) = (given[words.len() + 1].into_int_value(), given[words.len() + 2].into_int_value());
     writer.tasks(phase, lo, hi);
+    writer.release_tiles();
     emit.ret();
+    writer.configure_tiles();
     emit.builder.position_at_end(slots);
     emit.branch(start);
     (function, group_bytes)

@@ -10,9 +10,13 @@ use super::phase::Writer;
 
 impl<'c> Writer<'_, 'c> {
     pub(super) fn block(&mut self, block: &[Stmt]) {
+        let tiles = self.tiles.used;
         for stmt in block {
-            self.stmt(stmt);
+            if !self.tile(stmt) {
+                self.stmt(stmt);
+            }
         }
+        self.tiles.used = tiles;
     }
 
     fn stmt(&mut self, stmt: &Stmt) {
@@ -85,13 +89,18 @@ impl<'c> Writer<'_, 'c> {
 
     /// The slot of a variable, or of one register of an array.
     pub(super) fn slot(&mut self, local: LocalId, at: &[IndexId]) -> PointerValue<'c> {
-        let at: Vec<i64> = at.iter().map(|i| self.constant_index(*i)).collect();
-        let number = match &self.kernel().local(local).kind {
-            LocalKind::Reg(dims) => at.iter().zip(dims).fold(0, |n, (i, d)| n * i64::from(*d) + i),
-            _ => 0,
-        };
+        let number = self.register_number(local, at);
         let slots = self.storage.get(&local).expect("invariant: the verifier found the variable declared");
-        slots[number as usize]
+        slots[number]
+    }
+
+    /// Which register of an array is meant; 0 of a variable.
+    pub(super) fn register_number(&mut self, local: LocalId, at: &[IndexId]) -> usize {
+        let at: Vec<i64> = at.iter().map(|i| self.constant_index(*i)).collect();
+        match &self.kernel().local(local).kind {
+            LocalKind::Reg(dims) => at.iter().zip(dims).fold(0, |n, (i, d)| n * i64::from(*d) + i) as usize,
+            _ => 0,
+        }
     }
 
     /// `for i in lo..hi step c`.

@@ -3,7 +3,7 @@
 //! Which elements a lane holds is not in Apple's documents; MLX (`steel/gemm/mma.h`, MIT licence) and tinygrad rely
 //! on the same map: two neighbours of one row.
 
-use mlxc_ir::kernel::{ExprId, ExprKind, Place};
+use mlxc_ir::kernel::{ExprId, ExprKind, Place, TileOrder};
 
 use super::{SIMD_LANE, Writer, scalar_type, type_name};
 
@@ -47,9 +47,9 @@ impl Writer<'_> {
     pub(super) fn set_tile(&mut self, to: &str, value: ExprId) {
         self.tiles = true;
         match &self.k.expr(value).kind {
-            ExprKind::LoadTile { place, transposed } => {
+            ExprKind::LoadTile { place, order } => {
                 let (pointer, stride) = self.pointer_and_stride(place);
-                let rest = if *transposed { ", ulong2(0ul, 0ul), true" } else { "" };
+                let rest = if *order == TileOrder::Columns { ", ulong2(0ul, 0ul), true" } else { "" };
                 self.line(&format!("simdgroup_load({to}, {pointer}, ulong({stride}){rest});"));
             }
             ExprKind::Mma(a, b, c) => {

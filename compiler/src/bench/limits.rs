@@ -7,8 +7,8 @@
 use super::probe::{ELEMENTS, Probe, Probes, TASKS, Use};
 use crate::error::Errors;
 use mlxc_codegen::llvm;
-use mlxc_ir::kernel::{Access, Kernel, KernelBuilder, Subgroup, Type};
-use mlxc_ir::profile::Feature;
+use mlxc_ir::kernel::{Access, Kernel, KernelBuilder, Subgroup, TileOrder, TileRole, Type};
+use mlxc_ir::profile::{Feature, TileShape};
 use mlxc_ir::{DType, TargetProfile};
 use mlxc_runtime::WeightMemory;
 use serde::Serialize;
@@ -28,8 +28,23 @@ pub struct Limits {
     pub f32_flops: f64,
     /// Packed bf16 products a second, times two; none without such instructions.
     pub bf16_flops: Option<f64>,
+    /// Products in bf16 matrix tiles a second, times two; none without such instructions.
+    pub tile_flops: Option<f64>,
     /// Seconds from one launch to the next with next to nothing to do.
     pub launch_seconds: f64,
+}
+
+impl Limits {
+    /// Products of bf16 a second, times two, by the fastest instructions there are.
+    pub fn best_bf16_flops(&self) -> f64 {
+        self.tile_flops.or(self.bf16_flops).unwrap_or(self.f32_flops)
+    }
+
+    /// Seconds that operations take at least: those of functions and f32 products, of bf16 products, and of matrix tiles.
+    pub fn computing(&self, f32_flops: f64, bf16_flops: f64, tile_flops: f64) -> f64 {
+        let pairs = self.bf16_flops.unwrap_or(self.f32_flops);
+        f32_flops / self.f32_flops + bf16_flops / pairs + tile_flops / self.tile_flops.unwrap_or(pairs)
+    }
 }
 
 /// Steps of each chain of multiply-adds.
@@ -56,6 +71,8 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
         chain("f32", false),
     ];
     all.extend(bf16.then(|| chain("bf16", true)));
+    let tile = profile.tiles.iter().find(|t| t.input == DType::BF16);
+    all.extend(tile.map(|t| Probe::new(tiles(t), &[Use::Sums], 1)));
     let probes = Probes::new(&all, profile, lanes, threads)?;
     let bytes = (TASKS * ELEMENTS * 4) as f64;
     let operations = |terms: f64| (TASKS * STEPS) as f64 * f64::from(count) * f64::from(lanes) * 2.0 * terms;
@@ -67,6 +84,13 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
         triad: 1.5 * bytes / probes.seconds(copied, "triad")?,
         f32_flops: operations(1.0) / probes.seconds(mapped, "f32")?,
         bf16_flops: if bf16 { Some(operations(2.0) / probes.seconds(mapped, "bf16")?) } else { None },
+        tile_flops: match tile {
+            Some(t) => {
+                let one = 2.0 * f64::from(t.rows) * f64::from(t.columns) * f64::from(t.depth);
+                Some((TASKS * STEPS * 4) as f64 * one / probes.seconds(mapped, "tiles")?)
+            }
+            None => None,
+        },
         launch_seconds: probes.seconds(mapped, "launch")? / f64::from(LAUNCHES),
     })
 }
@@ -159,6 +183,42 @@ fn chains(name: &str, lanes: u8, count: u32, packed: bool) -> Kernel {
         });
         let total = (1..i64::from(count)).fold(sums.get([k.int(0)]), |t, i| t + sums.get([k.int(i)]));
         y.at([ix[0]]).store(total.hsum());
+    });
+    k.finish()
+}
+
+/// Products of matrix tiles into four accumulators.
+fn tiles(t: &TileShape) -> Kernel {
+    let k = KernelBuilder::new("tiles");
+    let y = k.buffer("y", DType::F32, &[k.int(TASKS)], Access::Write);
+    let sums_type = Type::Tile { dtype: t.accumulator, rows: t.rows, columns: t.columns, role: TileRole::C };
+    // Both factors have as many bytes, whichever way their rows lie.
+    let pairs = 2;
+    let shape = [t.rows, t.depth].map(i64::from);
+    k.phase("main", &[("t", k.int(TASKS))], 1, Subgroup::None, |ix| {
+        let factor = k.group("factor", t.input, &shape);
+        let results = k.group("results", t.accumulator, &[t.rows, t.columns].map(i64::from));
+        let zero = k.constant(0.0, DType::F32);
+        k.for_("i", k.int(0), k.int(shape[0]), 1, false, |i| {
+            k.for_("j", k.int(0), k.int(shape[1]), 1, false, |j| factor.at([i, j]).store(zero.cast(t.input)));
+        });
+        let sums = k.reg("sum", sums_type, &[2, 2], Some(zero.fill(sums_type)));
+        let place = || factor.at([k.int(0), k.int(0)]).tile(t.rows, t.depth);
+        let a: Vec<_> = (0..2).map(|_| k.let_("a", place().load_tile(TileRole::A, TileOrder::Rows))).collect();
+        let b: Vec<_> =
+            (0..2).map(|_| k.let_("b", place().load_tile(TileRole::B, TileOrder::Interleaved(pairs)))).collect();
+        k.for_("s", k.int(0), k.int(STEPS), 1, false, |_| {
+            for (i, a) in a.iter().enumerate() {
+                for (j, b) in b.iter().enumerate() {
+                    let at = [i, j].map(|n| k.int(n as i64));
+                    sums.set(at, a.mma(*b, sums.get(at)));
+                }
+            }
+        });
+        for at in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+            results.at([k.int(0), k.int(0)]).tile(t.rows, t.columns).store(sums.get(at.map(|n| k.int(n))));
+        }
+        y.at([ix[0]]).store(results.at([k.int(0), k.int(0)]).load());
     });
     k.finish()
 }

@@ -406,6 +406,7 @@ fn step_work(e: &Entry, plan: &mlxc_package::plan::Plan, k: u32, kernel: &Kernel
         if let Some(w) = kernel::work(kernel, phase, &scalars) {
             all.flops += w.flops;
             all.dot_flops += w.dot_flops;
+            all.tile_flops += w.tile_flops;
             all.bytes += w.bytes;
         }
     }
@@ -430,7 +431,7 @@ fn row(
     settings: &Settings,
 ) -> Row {
     let bounds = work.zip(limits).map(|(w, limits)| {
-        let arithmetic = w.flops / limits.f32_flops + w.dot_flops / limits.bf16_flops.unwrap_or(limits.f32_flops);
+        let arithmetic = limits.computing(w.flops, w.dot_flops, w.tile_flops);
         (w.bytes / read_rate(limits, settings), arithmetic)
     });
     let rate = |n: f64| if seconds > 0.0 { n / seconds } else { 0.0 };
@@ -441,9 +442,9 @@ fn row(
         launches: e.launches.iter().filter(|l| l.kernel == k).count() as u64,
         seconds,
         bytes: work.map(|w| w.bytes),
-        flops: work.map(|w| w.flops + w.dot_flops),
+        flops: work.map(|w| w.operations()),
         bytes_per_second: work.map(|w| rate(w.bytes)),
-        flops_per_second: work.map(|w| rate(w.flops + w.dot_flops)),
+        flops_per_second: work.map(|w| rate(w.operations())),
         share: bounds.map(|(b, f)| rate(b.max(f))),
         bound: bounds.map(|(b, f)| if b >= f { "bytes" } else { "flops" }),
     }

@@ -198,7 +198,13 @@ fn plan(probes: &[Probe], code: &llvm::CpuCode, lanes: u8) -> Plan {
             outputs: ports(Use::Sums),
             buffers: probe.uses.iter().map(buffer).collect(),
             launches: vec![launch; probe.launches as usize],
-            arena: plan::Arena { bytes: arena, lower_bound: arena, naive: arena, ..plan::Arena::default() },
+            arena: plan::Arena {
+                bytes: arena,
+                lower_bound: arena,
+                naive: arena,
+                worker_bytes: phase.group_bytes,
+                ..plan::Arena::default()
+            },
         });
     }
     plan

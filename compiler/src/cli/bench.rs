@@ -3,7 +3,7 @@
 use super::args::{Bench, BuildArgs};
 use super::progress::Progress;
 use super::{Outcome, print, write_file};
-use mlxc::bench::{Report, Settings, bench, suite};
+use mlxc::bench::{Report, Settings, bench, limits::Limits, suite};
 use mlxc::report::human;
 use mlxc_runtime::WeightMemory;
 use std::fmt::Write;
@@ -53,11 +53,19 @@ fn suite(a: &Bench) -> Outcome {
     print(&suite_table(&report))
 }
 
+/// What follows the f32 rate in a list of limits.
+fn bf16_rates(l: &Limits) -> String {
+    [(l.bf16_flops, "bf16"), (l.tile_flops, "bf16 in tiles")]
+        .iter()
+        .filter_map(|(rate, name)| rate.map(|r| format!(", {:.0} {name}", r / 1e9)))
+        .collect()
+}
+
 fn suite_table(r: &suite::Report) -> String {
     let giga = |x: f64| x / 1e9;
     let mut out = format!("{}\n", r.target);
     for (when, l) in [("before", &r.limits), ("after", &r.limits_after)] {
-        let bf16 = l.bf16_flops.map_or(String::new(), |f| format!(", {:.0} bf16", giga(f)));
+        let bf16 = bf16_rates(l);
         let _ = writeln!(
             out,
             "limits {when}: read {:.1} GB/s mapped, {:.1} copied; copy {:.1}, triad {:.1}; {:.0} GFLOP/s f32{bf16}; launch {:.2} µs",
@@ -101,7 +109,7 @@ fn table(r: &Report) -> String {
     let on = r.adapter.clone().unwrap_or_else(|| format!("{} threads", r.threads));
     let mut out = format!("{} on {on}, {} weights", r.target, r.weights);
     if let Some(limits) = &r.limits {
-        let bf16 = limits.bf16_flops.map_or(String::new(), |f| format!(", {:.0} bf16", giga(f)));
+        let bf16 = bf16_rates(limits);
         let _ = write!(
             out,
             "; limits in this run: read {:.1} GB/s mapped, {:.1} copied; {:.0} GFLOP/s f32{bf16}",

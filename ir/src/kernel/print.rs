@@ -450,12 +450,12 @@ impl Printer<'_> {
             }),
             ExprKind::Get(local, at) => self.local(*local, at),
             ExprKind::Load(place, otherwise) => self.place(place, *otherwise),
-            ExprKind::LoadTile { place, transposed } => {
+            ExprKind::LoadTile { place, order } => {
                 let role = match e.ty {
                     Type::Tile { role, .. } => role.name(),
                     Type::Value { .. } => "c",
                 };
-                self.put(&format!("tile_{role}{}(", if *transposed { "_t" } else { "" }));
+                self.put(&format!("tile_{role}{order}("));
                 self.place(place, None);
                 self.put(")");
             }

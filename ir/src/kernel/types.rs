@@ -67,6 +67,52 @@ impl TileRole {
     }
 }
 
+/// How memory holds a matrix tile that is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TileOrder {
+    /// Row by row.
+    Rows,
+    /// Column by column: memory holds the transposed tile.
+    Columns,
+    /// So many rows interleaved: element (i, j) at `[i / n, n * j + i % n]`, as dot-product units take a right factor.
+    Interleaved(u8),
+}
+
+impl TileOrder {
+    /// Rows and columns of the tile where memory has `rows` and `columns`; `None` if it cannot hold such a tile.
+    pub const fn tile(self, rows: u8, columns: u8) -> Option<(u8, u8)> {
+        match self {
+            TileOrder::Rows => Some((rows, columns)),
+            TileOrder::Columns => Some((columns, rows)),
+            TileOrder::Interleaved(n) if n > 1 && columns.is_multiple_of(n) => match rows.checked_mul(n) {
+                Some(rows) => Some((rows, columns / n)),
+                None => None,
+            },
+            TileOrder::Interleaved(_) => None,
+        }
+    }
+
+    /// Where memory holds element (i, j) of the tile.
+    pub const fn place(self, i: usize, j: usize) -> (usize, usize) {
+        match self {
+            TileOrder::Rows => (i, j),
+            TileOrder::Columns => (j, i),
+            TileOrder::Interleaved(n) => (i / n as usize, j * n as usize + i % n as usize),
+        }
+    }
+}
+
+/// The end of a load's name in text: nothing, `_t`, or `_` and the number of interleaved rows.
+impl fmt::Display for TileOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TileOrder::Rows => Ok(()),
+            TileOrder::Columns => f.write_str("_t"),
+            TileOrder::Interleaved(n) => write!(f, "_{n}"),
+        }
+    }
+}
+
 /// The type of a value: a scalar, a vector, or a matrix tile that a subgroup holds together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
@@ -352,12 +398,12 @@ pub enum ExprKind {
     Get(LocalId, SmallVec<[IndexId; 2]>),
     /// A load; of a `First` place, elements from `count` on are the second operand (0 when absent).
     Load(Place, Option<ExprId>),
-    /// `tile_a(x[…])`, `tile_b_t(x[…])`: a tile load; the role is in the type.
+    /// `tile_a(x[…])`, `tile_b_t(x[…])`, `tile_b_2(x[…])`: a tile load; the role is in the type.
     LoadTile {
-        /// Where, with a tile shape.
+        /// Where, with the shape that memory has.
         place: Place,
-        /// True if memory holds the transposed tile.
-        transposed: bool,
+        /// How memory holds the tile.
+        order: TileOrder,
     },
     /// One operand.
     Unary(UnaryOp, ExprId),

@@ -16,8 +16,17 @@ pub struct Work {
     pub flops: f64,
     /// Operations of packed dot products: two for each product.
     pub dot_flops: f64,
+    /// Operations of matrix tiles: two for each product.
+    pub tile_flops: f64,
     /// Bytes moved: each buffer's loads and stores, at most its whole size once each.
     pub bytes: f64,
+}
+
+impl Work {
+    /// Operations of every kind.
+    pub fn operations(&self) -> f64 {
+        self.flops + self.dot_flops + self.tile_flops
+    }
 }
 
 /// Samples of a loop or a grid that are counted at most.
@@ -211,6 +220,14 @@ impl Count<'_> {
             ExprKind::Fma(..) | ExprKind::Mad(..) if float => self.work.flops += 2.0 * lanes,
             ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Math(..) if float => self.work.flops += lanes,
             ExprKind::Fold(_, a) if float => self.work.flops += f64::from(self.kernel.expr(*a).ty.lanes()) * times,
+            ExprKind::Mma(a, ..) => {
+                let (Type::Tile { rows, columns, .. }, Type::Tile { columns: depth, .. }) =
+                    (e.ty, self.kernel.expr(*a).ty)
+                else {
+                    return;
+                };
+                self.work.tile_flops += 2.0 * f64::from(rows) * f64::from(columns) * f64::from(depth) * times;
+            }
             ExprKind::Dot { terms, .. } => self.work.dot_flops += 2.0 * f64::from(*terms) * lanes,
             _ => {}
         }

@@ -10,6 +10,7 @@ use crate::lower::elementwise::{self, compute};
 use crate::lower::pull::Sizes;
 use mlxc_ir::graph::{Function, Literal, Op, Role, TensorType, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, KernelBuilder, Type, Val};
+use mlxc_ir::profile::Rates;
 use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -62,10 +63,21 @@ pub struct Work {
     pub dot_flops: f64,
     /// Operations of matrix products of bf16 in pairs, which some machines have an instruction for.
     pub pair_flops: f64,
+    /// Operations of matrix products in native tiles.
+    pub tile_flops: f64,
     /// Bytes moved between memory and the kernel.
     pub bytes: f64,
     /// Index quotients that only the verifier can prove to be in range.
     pub opaque: u32,
+}
+
+impl Work {
+    /// Seconds of the matrix products at a target's rates.
+    pub fn products(&self, r: &Rates) -> f64 {
+        // A target without tiles has no work for them.
+        let tiles = if self.tile_flops > 0.0 { self.tile_flops / r.tile_flops } else { 0.0 };
+        self.dot_flops / r.f32_flops + self.pair_flops / r.bf16_flops + tiles
+    }
 }
 
 /// What the anchor of a kernel gives the nodes after it: its own result, from registers or group memory.

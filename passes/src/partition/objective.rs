@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn cost(built: &Built, target: &Target<'_>) -> f64 {
     let r = &target.profile.rates;
     let phases = built.kernel.phases();
-    let products = built.work.dot_flops / r.f32_flops + built.work.pair_flops / r.bf16_flops;
+    let products = built.work.products(r);
     let tasks = phases.iter().map(|p| tasks(&built.kernel, p)).max().unwrap_or(1);
     let cores = match target.profile.kind {
         TargetKind::Cpu => i64::from(target.profile.cores),

@@ -198,8 +198,7 @@ impl Settling<'_, '_> {
             nodes.iter().filter(|n| matches!(self.space.f.nodes[**n as usize].op, Op::MatMul { .. } | Op::Sdpa { .. }));
         let groups: BTreeSet<u32> = products.flat_map(|n| self.groups.computing(*n)).collect();
         let work = groups.iter().map(|g| &self.groups[*g].built.work);
-        rates.launch_seconds
-            + work.map(|w| w.dot_flops / rates.f32_flops + w.pair_flops / rates.bf16_flops).sum::<f64>()
+        rates.launch_seconds + work.map(|w| w.products(rates)).sum::<f64>()
     }
 
     /// Makes a move if it gains; gives the nodes of the groups it changed.

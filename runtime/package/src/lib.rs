@@ -13,13 +13,14 @@
 //!
 //! This crate holds the data both sides share (dtypes, size expressions, the plan), the reader and writer of
 //! the archive, and the check that makes an untrusted plan safe to use. It knows nothing of the IRs, of passes or of
-//! devices.
+//! devices, but for the names of CPU features.
 
 mod archive;
 mod check;
 mod directory;
 mod dtype;
 mod error;
+mod features;
 mod layout;
 mod manifest;
 mod package;
@@ -31,6 +32,7 @@ pub use archive::MEMBER_ALIGNMENT;
 pub use check::{BUFFER_ALIGNMENT, MAX_BYTES, MAX_GROUP_BYTES, MAX_GROUPS, check_plan};
 pub use dtype::DType;
 pub use error::PackageError;
+pub use features::has_feature;
 pub use layout::Layout;
 pub use manifest::{FORMAT, Manifest, NATIVE_ABI, Target, TargetKind, WRITER, sha256};
 pub use package::{OpenOptions, PLAN, Package};

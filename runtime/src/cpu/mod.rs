@@ -1,7 +1,6 @@
 //! This machine's CPU: code is mapped and called, and a step is one parallel region.
 
 mod code;
-mod features;
 mod pool;
 mod prepared;
 mod region;
@@ -14,7 +13,7 @@ use crate::memory::{Region, pack};
 use crate::{LoadOptions, RuntimeError, WeightMemory};
 use code::{Code, PAGE, Thunk};
 use mlxc_package::plan::Plan;
-use mlxc_package::{NATIVE_ABI, Package, Target, TargetKind};
+use mlxc_package::{NATIVE_ABI, Package, Target, TargetKind, has_feature};
 use pool::Pool;
 use std::collections::HashMap;
 
@@ -95,7 +94,7 @@ fn choose(package: &Package) -> Result<usize, RuntimeError> {
     let mut best: Option<(usize, &Target)> = None;
     let mut nearest: Option<(&Target, Vec<&str>)> = None;
     for (number, target) in mine() {
-        let missing = features::missing(&target.features);
+        let missing: Vec<&str> = target.features.iter().map(String::as_str).filter(|f| !has_feature(f)).collect();
         if missing.is_empty() {
             if best.is_none_or(|(_, b)| b.features.len() < target.features.len()) {
                 best = Some((number, target));

@@ -2,7 +2,7 @@
 
 use mlxc_ir::kernel::{
     ArgKind, Block, Builtin, ExprId, ExprKind, Index, IndexId, Kernel, Memory, Phase, Place, Shape, Step, Stmt,
-    Subgroup, Type,
+    Subgroup, TileOrder, Type,
 };
 use mlxc_ir::profile::{Feature, SubgroupWidth, TargetProfile};
 use mlxc_ir::{DType, Diagnostic};
@@ -207,6 +207,7 @@ impl Check<'_> {
                 self.refuse(format!("arithmetic on {}", expr.ty));
             }
             ExprKind::Dot { .. } => self.refuse("a dot product"),
+            ExprKind::LoadTile { order: TileOrder::Interleaved(_), .. } => self.refuse("a tile of interleaved rows"),
             ExprKind::Lut(..) => self.refuse("lut"),
             ExprKind::Fold(op, _) => self.refuse(format!("{} of a vector", op.name())),
             ExprKind::Math(f, _) if !self.profile.math.contains_key(f) => self.refuse(f.name()),

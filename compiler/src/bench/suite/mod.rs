@@ -104,7 +104,7 @@ fn allowed(limits: &Limits, bytes: f64, bandwidth: Bandwidth, f32_flops: f64, bf
         Bandwidth::Read => (limits.read_copied, "read"),
     };
     let moving = bytes / rate;
-    let computing = f32_flops / limits.f32_flops + bf16_flops / limits.bf16_flops.unwrap_or(limits.f32_flops);
+    let computing = f32_flops / limits.f32_flops + bf16_flops / limits.best_bf16_flops();
     if computing > moving { (computing, "flops") } else { (moving, name) }
 }
 

@@ -672,13 +672,13 @@ impl<'k> PlaceRef<'k> {
         self.k.value(ExprKind::Load(self.place, Some(otherwise.id)), ty)
     }
 
-    /// The tile there, or the transposed one.
-    pub fn load_tile(self, role: TileRole, transposed: bool) -> Val<'k> {
+    /// The tile that memory holds there in such an order.
+    pub fn load_tile(self, role: TileRole, order: TileOrder) -> Val<'k> {
         let Shape::Tile(r, c) = self.place.shape else { panic!("load_tile takes a tile place") };
-        let (rows, columns) = if transposed { (c, r) } else { (r, c) };
+        let (rows, columns) = order.tile(r, c).expect("interleaved rows fit the place");
         let dtype = self.k.inner().kernel.memory_dtype(self.place.memory);
         let ty = Type::Tile { dtype, rows, columns, role };
-        self.k.value(ExprKind::LoadTile { place: self.place, transposed }, ty)
+        self.k.value(ExprKind::LoadTile { place: self.place, order }, ty)
     }
 
     fn begin(&self) -> RefMut<'k, Inner> {

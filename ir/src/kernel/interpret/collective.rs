@@ -78,7 +78,7 @@ impl Machine<'_> {
     pub(super) fn load_tile(
         &mut self,
         place: &Place,
-        transposed: bool,
+        order: TileOrder,
         ty: Type,
         mask: &[bool],
     ) -> Result<Bits, Diagnostic> {
@@ -90,8 +90,7 @@ impl Machine<'_> {
         let mut out = Bits::new();
         for (subgroup, origin) in origins.iter().enumerate() {
             for e in 0..usize::from(rows) * usize::from(columns) {
-                let (i, j) = (e / usize::from(columns), e % usize::from(columns));
-                let (i, j) = if transposed { (j, i) } else { (i, j) };
+                let (i, j) = order.place(e / usize::from(columns), e % usize::from(columns));
                 let mut at = origin.clone();
                 at[rank - 2] += i as i64;
                 at[rank - 1] += j as i64;
@@ -129,7 +128,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// c + a·b with exact products and sums in f32 (f64 for f64), in one of two orders.
+    /// c + a·b with exact products and sums in f32 (f64 for f64, wrapping for i32), in one of two orders.
     pub(super) fn mma(&mut self, a: ExprId, b: ExprId, c: ExprId, mask: &[bool]) -> Result<Bits, Diagnostic> {
         self.converged(mask, "mma")?;
         let (ta, tb, tc) = (self.k.expr(a).ty, self.k.expr(b).ty, self.k.expr(c).ty);
@@ -150,11 +149,12 @@ impl Machine<'_> {
                 let x = scalar::to_f64(ta.dtype(), a[tile * rows * depth + i * depth + t]);
                 let y = scalar::to_f64(tb.dtype(), b[tile * depth * columns + t * columns + j]);
                 s += x * y;
-                if d != DType::F64 {
+                if d == DType::F32 {
                     s = f64::from(s as f32);
                 }
             }
-            *sum = scalar::from_f64(d, s);
+            // Integer sums are exact in f64, and wrap.
+            *sum = scalar::from_f64(d, if d == DType::I32 { f64::from(s as i64 as i32) } else { s });
         }
         Ok(out)
     }

@@ -137,7 +137,7 @@ impl Machine<'_> {
                 Bits::from_slice(&slot.data[register * total..(register + 1) * total])
             }
             ExprKind::Load(place, otherwise) => self.load(place, *otherwise, mask)?,
-            ExprKind::LoadTile { place, transposed } => self.load_tile(place, *transposed, ty, mask)?,
+            ExprKind::LoadTile { place, order } => self.load_tile(place, *order, ty, mask)?,
             ExprKind::Unary(op, a) => {
                 let mut v = self.eval(*a, mask)?;
                 v.iter_mut().for_each(|x| *x = arith::unary(*op, d, *x));

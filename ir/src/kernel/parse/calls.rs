@@ -324,14 +324,8 @@ impl<'t> Parser<'t> {
     }
 
     fn load_tile(&mut self, node: Node, name: &str, args: &[Argument<'t>]) -> Result<Typed, Diagnostic> {
-        let (role, transposed) = match name {
-            "tile_a" => (TileRole::A, false),
-            "tile_b" => (TileRole::B, false),
-            "tile_c" => (TileRole::C, false),
-            "tile_a_t" => (TileRole::A, true),
-            "tile_b_t" => (TileRole::B, true),
-            "tile_c_t" => (TileRole::C, true),
-            _ => return Err(self.error_in(node, 505, format!("there is no function `{name}`"))),
+        let Some((role, order)) = tile_load(name) else {
+            return Err(self.error_in(node, 505, format!("there is no function `{name}`")));
         };
         let nodes = self.plain(node, args, 1)?;
         let Syntax::At(access) = self.nodes[nodes[0]].syntax.clone() else {
@@ -339,9 +333,11 @@ impl<'t> Parser<'t> {
         };
         match self.resolve_access(self.nodes[nodes[0]].token, &access)? {
             Accessed::Memory(place, None) if let Shape::Tile(r, c) = place.shape => {
-                let (rows, columns) = if transposed { (c, r) } else { (r, c) };
+                let Some((rows, columns)) = order.tile(r, c) else {
+                    return Err(self.error_in(node, 503, format!("{name} does not fit a place of {r} x {c}")));
+                };
                 let ty = Type::Tile { dtype: self.kernel.memory_dtype(place.memory), rows, columns, role };
-                Ok(self.give(ExprKind::LoadTile { place, transposed }, ty))
+                Ok(self.give(ExprKind::LoadTile { place, order }, ty))
             }
             _ => Err(self.error_in(node, 505, format!("{name} takes a place such as x[i +: 8, j +: 8]"))),
         }
@@ -390,4 +386,23 @@ impl<'t> Parser<'t> {
         };
         Ok(self.give(ExprKind::Subgroup(op, v), ty))
     }
+}
+
+/// Role and order that the name of a tile load says: `tile_a`, `tile_b_t`, `tile_b_2`.
+fn tile_load(name: &str) -> Option<(TileRole, TileOrder)> {
+    let mut parts = name.strip_prefix("tile_")?.split('_');
+    let role = match parts.next()? {
+        "a" => TileRole::A,
+        "b" => TileRole::B,
+        "c" => TileRole::C,
+        _ => return None,
+    };
+    let order = match parts.next() {
+        None => TileOrder::Rows,
+        Some("t") => TileOrder::Columns,
+        Some("2") => TileOrder::Interleaved(2),
+        Some("4") => TileOrder::Interleaved(4),
+        Some(_) => return None,
+    };
+    parts.next().is_none().then_some((role, order))
 }

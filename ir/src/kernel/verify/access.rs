@@ -105,7 +105,8 @@ impl Verifier<'_> {
     }
 
     pub(super) fn needs_width(&mut self) {
-        if !matches!(self.subgroup, Subgroup::Fixed(_)) {
+        // A group of one lane is its own subgroup.
+        if self.lanes != 1 && !matches!(self.subgroup, Subgroup::Fixed(_)) {
             self.report(533, "matrix tiles need a phase with a fixed subgroup width".into());
         }
     }

@@ -28,10 +28,9 @@ pub(super) fn mistyped(k: &Kernel, id: ExprId) -> Option<String> {
                     && !matches!(place.shape, Shape::Tile(..))
                     && otherwise.is_none_or(|x| of(&x) == ty && matches!(place.shape, Shape::First { .. }))
             }
-            ExprKind::LoadTile { place, transposed } => match (ty, place.shape) {
+            ExprKind::LoadTile { place, order } => match (ty, place.shape) {
                 (Type::Tile { dtype, rows, columns, .. }, Shape::Tile(r, c)) => {
-                    let (r, c) = if *transposed { (c, r) } else { (r, c) };
-                    (rows, columns) == (r, c) && dtype == k.memory_dtype(place.memory)
+                    order.tile(r, c) == Some((rows, columns)) && dtype == k.memory_dtype(place.memory)
                 }
                 _ => false,
             },

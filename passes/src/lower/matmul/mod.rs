@@ -9,6 +9,7 @@ mod panels;
 pub(super) mod parts;
 pub(super) mod quantized;
 mod rows;
+mod tiles;
 
 pub(super) use parts::{push, spine, stored_value};
 
@@ -262,7 +263,13 @@ fn emit_kernel<'k>(
     let columns = matrix[1].as_const().expect("a weight's shape is constant");
     let (rows, dtype) = (matrix[0].clone(), node.types[0].dtype);
     let s = match factor {
-        Factor::Panels { pair, .. } => rows::shape(&e, target.profile, rows, inner, dtype, *pair),
+        Factor::Panels { pair, .. } => {
+            let most = e.size_max(&rows) as i64;
+            match tiles::shape_of(target.profile, dtype, most, inner).filter(|_| *pair == 2) {
+                Some(tile) => tiles::shape(&e, tile, rows, inner, 1),
+                None => rows::shape(&e, target.profile, rows, inner, dtype, *pair),
+            }
+        }
         Factor::Quantized(w) => w.shape(&e, target.profile, rows, inner, dtype),
     };
     let rows_block = s.mr * s.tiles;
@@ -298,7 +305,9 @@ fn emit_kernel<'k>(
         result = e.scoped(trips, |e| {
             let work = right.begin(e, a, &s, &lead, &q)?;
             let flops = 2.0 * (batches * most_rows * columns * inner) as f64;
-            if s.pair == 2 {
+            if s.tile.is_some() {
+                e.work.tile_flops += flops;
+            } else if s.pair == 2 {
                 e.work.pair_flops += flops;
             } else {
                 e.work.dot_flops += flops;
@@ -372,6 +381,10 @@ impl<'k> Right<'k> {
         q: &'a Coord,
     ) -> Lowered<Started<'a, 'k>> {
         Ok(match self {
+            Right::Panels(p) if s.tile.is_some() => {
+                let (memory, live) = (s.memory(e), s.live_tiles(e, q)?);
+                Started::Tiles(p, tiles::Rows { a, s, q, memory, live })
+            }
             Right::Panels(p) => Started::Panels(p, p.begin(e, a, s, q)?),
             Right::Codes(c) if s.is_one_row() => Started::Row(c, c.pack_row(e, a, s, batch)?),
             Right::Codes(c) => Started::Rows(c, c.begin_rows(e, a, s, q)?),
@@ -382,6 +395,7 @@ impl<'k> Right<'k> {
 /// The multiplication of one block of rows.
 enum Started<'a, 'k> {
     Panels(&'a panels::Panels<'k>, panels::Packed<'a, 'k>),
+    Tiles(&'a panels::Panels<'k>, tiles::Rows<'a, 'k>),
     Row(&'a quantized::Codes<'k>, quantized::Row<'k>),
     Rows(&'a quantized::Codes<'k>, quantized::Rows<'a, 'k>),
 }
@@ -393,6 +407,7 @@ impl<'k> Started<'_, 'k> {
             Started::Panels(p, rows) => {
                 from.iter().enumerate().try_for_each(|(i, at)| p.multiply(e, rows, staged, at, i as i64, width))
             }
+            Started::Tiles(p, rows) => p.multiply_tiles(e, rows, staged, from, width),
             Started::Row(c, row) => {
                 from.iter().enumerate().try_for_each(|(i, at)| c.multiply_row(e, row, staged, at, i as i64, width))
             }

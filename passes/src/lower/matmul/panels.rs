@@ -10,8 +10,8 @@ use mlxc_ir::kernel::{Access, Buf, Group, Ix, Type};
 
 /// A weight `[panel, k / pair, block * pair]`.
 pub(super) struct Panels<'k> {
-    buffer: Buf<'k>,
-    block: i64,
+    pub(super) buffer: Buf<'k>,
+    pub(super) block: i64,
 }
 
 /// One block of rows, packed.

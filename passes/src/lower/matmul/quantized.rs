@@ -75,7 +75,7 @@ impl Weight {
         let chunk = if most == 1 { k } else { k.min(widest.max(128)) };
         let room = (profile.limits.group_bytes as i64 / 2).max(1);
         let tiles = (room / (chunk * mr * bytes).max(1)).clamp(1, 9).min((most + mr - 1) / mr).max(1);
-        Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk }
+        Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, tile: None }
     }
 }
 
@@ -434,25 +434,8 @@ impl<'k> Codes<'k> {
         from: &[Coord],
         width: i64,
     ) -> Lowered<()> {
-        let (k, s) = (e.k, rows.s);
-        let lanes = s.lanes as u8;
-        k.for_("segment", k.int(0), k.int(from.len() as i64), 1, false, |segment| {
-            k.for_("r", k.int(0), k.int(s.rows_block()), 1, false, |r| {
-                k.for_("c", k.int(0), k.int(width), s.lanes, false, |c| {
-                    staged.at([segment, r, c]).vec(lanes).store(k.constant(0.0, DType::F32).splat(lanes));
-                });
-            });
-        });
-        let full = s.k / s.chunk;
-        let hi = k.int(full);
-        e.each("chunk", hi, Range::new(0, full - 1), 1, false, |e, i| {
-            self.chunk(e, rows, staged, from, width, &i.scale(s.chunk), s.chunk)
-        })?;
-        if s.k % s.chunk != 0 {
-            let base = Coord::constant(full * s.chunk);
-            e.scoped(1.0, |e| self.chunk(e, rows, staged, from, width, &base, s.k % s.chunk))?;
-        }
-        Ok(())
+        rows::clear(e.k, rows.s, staged, from.len() as i64, width);
+        rows::chunks(e, rows.s, |e, base, len| self.chunk(e, rows, staged, from, width, base, len))
     }
 
     /// Adds the products of one stretch of the inner axis.

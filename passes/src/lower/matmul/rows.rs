@@ -4,7 +4,8 @@ use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Emitter, Lowered};
 use mlxc_ir::graph::ValueId;
-use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Reg, Type, Val};
+use mlxc_ir::kernel::{Group, Ix, KernelBuilder, PlaceRef, Reg, Type, Val};
+use mlxc_ir::profile::TileShape;
 use mlxc_ir::{DType, Range, Size, TargetProfile};
 
 /// Extents of a product and of its tiles.
@@ -22,6 +23,8 @@ pub(super) struct Shape {
     pub pair: i64,
     /// Inner extent that is packed at a time.
     pub chunk: i64,
+    /// The matrix tile that register tiles are made of, if they are.
+    pub tile: Option<TileShape>,
 }
 
 impl Shape {
@@ -40,13 +43,27 @@ impl Shape {
         if self.pair == 2 { DType::U32 } else { compute(self.dtype) }
     }
 
+    /// Rows of a matrix tile.
+    pub fn tile_rows(&self) -> i64 {
+        self.tile.map_or(1, |t| i64::from(t.rows))
+    }
+
+    /// Matrix tiles above each other in a register tile.
+    pub fn tiles_of_rows(&self) -> i64 {
+        self.mr / self.tile_rows()
+    }
+
     /// Steps along the inner axis of `len` elements.
     pub fn steps(&self, len: i64) -> i64 {
         (len + self.pair - 1) / self.pair
     }
 
-    /// Group memory for the packed rows: `[tile, step, row]`.
+    /// Group memory for the packed rows: `[tile, step, row]`, or whole matrix tiles `[tile of rows, step, row, element]`.
     pub fn memory<'k>(&self, e: &Emitter<'k, '_>) -> Group<'k> {
+        if let Some(t) = self.tile {
+            let (rows, depth) = (i64::from(t.rows), i64::from(t.depth));
+            return e.k.group("rows", t.input, &[self.rows_block() / rows, self.chunk / depth, rows, depth]);
+        }
         e.k.group("rows", self.packed_dtype(), &[self.tiles, self.steps(self.chunk), self.mr])
     }
 
@@ -76,12 +93,40 @@ pub(super) fn shape(
     let bytes = k * mr * if pair == 2 { 2 } else { 4 };
     let room = (profile.limits.group_bytes as i64 / 2).max(1);
     let tiles = (room / bytes.max(1)).clamp(1, 4).min((most + mr - 1) / mr).max(1);
-    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk: k }
+    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk: k, tile: None }
 }
 
 /// Rows of a register tile two vectors wide: accumulators, two vectors of columns and a broadcast fill the register file.
 pub(super) fn register_rows(profile: &TargetProfile, most: i64) -> i64 {
     ((i64::from(profile.registers) - 3) / 2).min(14).min(most.max(1))
+}
+
+/// Sets the segments of group memory to zero.
+pub(super) fn clear<'k>(k: &'k KernelBuilder, s: &Shape, staged: Group<'k>, segments: i64, width: i64) {
+    let lanes = s.lanes as u8;
+    k.for_("segment", k.int(0), k.int(segments), 1, false, |segment| {
+        k.for_("r", k.int(0), k.int(s.rows_block()), 1, false, |r| {
+            k.for_("c", k.int(0), k.int(width), s.lanes, false, |c| {
+                staged.at([segment, r, c]).vec(lanes).store(k.constant(0.0, DType::F32).splat(lanes));
+            });
+        });
+    });
+}
+
+/// Calls for each stretch of the inner axis that is packed at a time, with its start and length.
+pub(super) fn chunks<'k, 'f>(
+    e: &mut Emitter<'k, 'f>,
+    s: &Shape,
+    mut each: impl FnMut(&mut Emitter<'k, 'f>, &Coord, i64) -> Lowered<()>,
+) -> Lowered<()> {
+    let full = s.k / s.chunk;
+    let hi = e.k.int(full);
+    e.each("chunk", hi, Range::new(0, full - 1), 1, false, |e, i| each(e, &i.scale(s.chunk), s.chunk))?;
+    if s.k % s.chunk != 0 {
+        let base = Coord::constant(full * s.chunk);
+        e.scoped(1.0, |e| each(e, &base, s.k % s.chunk))?;
+    }
+    Ok(())
 }
 
 /// Sums of the packed values over groups of so many, `[group, row]`.
@@ -157,9 +202,23 @@ pub(super) fn pack<'k>(
                 m.lt(hi),
                 || result = e.scoped(1.0, row_loop),
                 || {
-                    let zero =
-                        if s.pair == 2 { k.int_constant(0, DType::U32) } else { k.constant(0.0, compute(s.dtype)) };
-                    k.for_("k", k.int(0), k.int(s.steps(len)), 1, false, |c| memory.at([at[0], c, at[1]]).store(zero));
+                    let zero = if s.tile.is_some() {
+                        k.constant(0.0, s.dtype).splat(s.lanes as u8)
+                    } else if s.pair == 2 {
+                        k.int_constant(0, DType::U32)
+                    } else {
+                        k.constant(0.0, compute(s.dtype))
+                    };
+                    match s.tile {
+                        Some(t) => k.for_("k", k.int(0), k.int(len / i64::from(t.depth)), 1, false, |c| {
+                            for l in (0..i64::from(t.depth)).step_by(s.lanes as usize) {
+                                in_tile(s, memory, at, c, k.int(l)).vec(s.lanes as u8).store(zero);
+                            }
+                        }),
+                        None => k.for_("k", k.int(0), k.int(s.steps(len)), 1, false, |c| {
+                            memory.at([at[0], c, at[1]]).store(zero);
+                        }),
+                    }
                     if let Some(sums) = sums {
                         k.for_("h", k.int(0), k.int(len / sums.group), 1, false, |h| {
                             sums.memory.at([h, place]).store(k.constant(0.0, DType::F32));
@@ -196,7 +255,13 @@ fn stretch<'k>(
     })
 }
 
-/// Stores a vector of one row down the packed columns.
+/// An element of a row of a register tile, in a matrix tile `step` along the inner axis.
+fn in_tile<'k>(s: &Shape, memory: Group<'k>, [t, i]: [Ix<'k>; 2], step: Ix<'k>, element: Ix<'k>) -> PlaceRef<'k> {
+    let n = s.tile_rows();
+    memory.at([t * s.tiles_of_rows() + i.div(n), step, i.rem(n), element])
+}
+
+/// Stores a vector of one row down the packed columns, or into its matrix tile.
 fn scatter<'k>(
     e: &mut Emitter<'k, '_>,
     memory: Group<'k>,
@@ -207,6 +272,11 @@ fn scatter<'k>(
     tail: Option<i64>,
 ) {
     let k = e.k;
+    if let Some(t) = s.tile {
+        let (step, element) = e.space.div_rem(base, i64::from(t.depth));
+        let (step, element) = (e.ix(&step), e.ix(&element));
+        return in_tile(s, memory, at, step, element).vec(s.lanes as u8).store(value);
+    }
     let (value, count) = if s.pair == 2 {
         (value.bits(Type::vector(DType::U32, (s.lanes / 2) as u8)), s.lanes / 2)
     } else {

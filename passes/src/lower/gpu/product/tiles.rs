@@ -4,7 +4,7 @@ use super::pack::Side;
 use super::{How, MATRIX, Plan, Product, TEAM, TILE};
 use crate::lower::coord::Coord;
 use crate::lower::emit::{Emitter, Lowered};
-use mlxc_ir::kernel::{BarrierScope, Builtin, Group, Ix, KernelBuilder, Reg, TileRole, Type};
+use mlxc_ir::kernel::{BarrierScope, Builtin, Group, Ix, KernelBuilder, Reg, TileOrder, TileRole, Type};
 use mlxc_ir::{DType, Range};
 
 /// Group memory for stretches of both factors, the same for every part of the columns.
@@ -160,11 +160,11 @@ impl<'k> Product<'_, 'k> {
             k.for_("i", k.int(0), k.int(tall), 1, true, |i| {
                 let row = t.row + i * MATRIX;
                 let at = if t.left_major { [row, d] } else { [d, row] };
-                let a = k.let_("a", t.left.at(at).tile(m, m).load_tile(TileRole::A, !t.left_major));
+                let a = k.let_("a", t.left.at(at).tile(m, m).load_tile(TileRole::A, order(t.left_major)));
                 k.for_("j", k.int(0), k.int(wide), 1, true, |j| {
                     let column = t.column + j * MATRIX;
                     let at = if t.right_major { [column, d] } else { [d, column] };
-                    let b = t.right.at(at).tile(m, m).load_tile(TileRole::B, t.right_major);
+                    let b = t.right.at(at).tile(m, m).load_tile(TileRole::B, order(!t.right_major));
                     t.acc.set([i, j], a.mma(b, t.acc.get([i, j])));
                 });
             });
@@ -185,4 +185,9 @@ impl<'k> Product<'_, 'k> {
         });
         debug_assert_eq!(p.lanes, 4 * TEAM, "four subgroups share a block");
     }
+}
+
+/// How packed memory holds a tile.
+fn order(rows: bool) -> TileOrder {
+    if rows { TileOrder::Rows } else { TileOrder::Columns }
 }
