@@ -10,7 +10,7 @@ use mlxc_tests::kernels::{Random, arguments, kernels};
 
 mod machine;
 
-use machine::{check, profile};
+use machine::{check, check_for, profile};
 
 fn c(n: i64) -> Size {
     Size::constant(n)
@@ -150,28 +150,71 @@ fn register_tiles_are_as_large_as_the_registers_allow() {
     }
 }
 
+/// The profile with matrix tiles.
+fn tiled() -> mlxc_ir::TargetProfile {
+    mlxc_codegen::profiles::by_name("x86-64-v4-amx").expect("a known profile")
+}
+
+/// Rows that fill no tile, columns that fill no panel, inner extents of one stretch and of several.
+#[test]
+fn products_in_matrix_tiles() {
+    for (n, k) in [(64, 32), (37, 96), (1, 64), (288, 1088)] {
+        for (rows, symbol) in [(Some(2), 2), (Some(16), 16), (Some(130), 130), (None, 1), (None, 33)] {
+            if k > 100 && symbol > 40 {
+                continue;
+            }
+            let f = linear(DType::BF16, rows, n, k);
+            let (_, partition, _) = kernels(&f, &tiled(), true);
+            assert!(mlxc_ir::kernel::print(&partition.groups[0].built.kernel).contains("mma("), "{n} {k} {rows:?}");
+            let symbols: Vec<i64> = f.symbols.iter().map(|_| symbol).collect();
+            check_for(&tiled(), &f, &arguments(&f, &symbols, 9), 4.0);
+        }
+    }
+    // An inner extent that is no multiple of a tile's multiplies in vectors.
+    let f = linear(DType::BF16, Some(20), 64, 40);
+    let text = mlxc_ir::kernel::print(&kernels(&f, &tiled(), true).1.groups[0].built.kernel);
+    assert!(!text.contains("mma("), "{text}");
+}
+
+/// A product with random codes, and its arguments.
+fn quantised(scheme: Scheme, dtype: DType, rows: i64, n: i64, k: i64) -> (Function, Vec<Tensor>) {
+    let (words, groups) = (k * i64::from(scheme.bits()) / 32, k / i64::from(scheme.group()));
+    let mut b = B::new("quantised");
+    let x = b.input("x", dtype, &[c(rows), c(k)]);
+    let w = b.weight("w", DType::U32, &[n, words]);
+    let parts = [w, b.weight("scales", dtype, &[n, groups]), b.weight("biases", dtype, &[n, groups])];
+    let dense = b.op(Op::Dequantize { scheme, dtype }, &parts);
+    let y = b.op(Op::MatMul { transpose_a: false, transpose_b: true }, &[x, dense]);
+    let y = b.op(Op::Unary(UnaryOp::Silu), &[y]);
+    let f = b.out(&[y]);
+    let mut args = arguments(&f, &[], 13);
+    let mut random = Random::new(rows as u64);
+    let codes: Vec<i64> = (0..n * words).map(|_| (random.bits() & 0xFFFF_FFFF) as i64).collect();
+    args[1] = Tensor::ints(DType::U32, &[n as usize, words as usize], &codes);
+    (f, args)
+}
+
 /// One row streams the words of the weights, several unpack them.
 #[test]
 fn products_with_quantised_weights() {
     for (scheme, dtype) in [("4,64", DType::BF16), ("8,32", DType::F32), ("3,64", DType::BF16), ("6,32", DType::F16)] {
-        let scheme: Scheme = scheme.parse().expect("a scheme");
-        let (n, k) = (37, 128);
-        let (words, groups) = (k * i64::from(scheme.bits()) / 32, k / i64::from(scheme.group()));
         for rows in [1, 5, 17] {
-            let mut b = B::new("quantised");
-            let x = b.input("x", dtype, &[c(rows), c(k)]);
-            let w = b.weight("w", DType::U32, &[n, words]);
-            let parts = [w, b.weight("scales", dtype, &[n, groups]), b.weight("biases", dtype, &[n, groups])];
-            let dense = b.op(Op::Dequantize { scheme, dtype }, &parts);
-            let y = b.op(Op::MatMul { transpose_a: false, transpose_b: true }, &[x, dense]);
-            let y = b.op(Op::Unary(UnaryOp::Silu), &[y]);
-            let f = b.out(&[y]);
+            let (f, args) = quantised(scheme.parse().expect("a scheme"), dtype, rows, 37, 128);
             assert_eq!(kernels(&f, &profile(), true).1.groups.len(), 1);
-            let mut args = arguments(&f, &[], 13);
-            let mut random = Random::new(rows as u64);
-            let codes: Vec<i64> = (0..n * words).map(|_| (random.bits() & 0xFFFF_FFFF) as i64).collect();
-            args[1] = Tensor::ints(DType::U32, &[n as usize, words as usize], &codes);
             check(&f, &profile(), &args, 8.0);
+        }
+    }
+}
+
+/// Several rows multiply unpacked codes in matrix tiles, a group at a time.
+#[test]
+fn quantised_products_in_matrix_tiles() {
+    for scheme in ["4,64", "8,32", "3,128"] {
+        for (rows, n, k) in [(5, 37, 128), (33, 64, 640), (130, 32, 256)] {
+            let (f, args) = quantised(scheme.parse().expect("a scheme"), DType::BF16, rows, n, k);
+            let (_, partition, _) = kernels(&f, &tiled(), true);
+            assert!(mlxc_ir::kernel::print(&partition.groups[0].built.kernel).contains("mma("), "{scheme} {rows}");
+            check_for(&tiled(), &f, &args, 8.0);
         }
     }
 }

@@ -31,6 +31,14 @@ pub fn check(f: &Function, profile: &TargetProfile, args: &[Tensor], ulp: f64) {
     }
 }
 
+/// Compares kernels of a profile with the interpreter of graphs: interpreted, and compiled where this machine runs it.
+pub fn check_for(profile: &TargetProfile, f: &Function, args: &[Tensor], ulp: f64) {
+    mlxc_tests::kernels::check(f, profile, args, ulp);
+    if mlxc_codegen::profiles::cpu_target(&profile.name).is_some_and(mlxc_codegen::profiles::runs_here) {
+        check_with(f, profile, args, ulp, &mut |k, buffers, scalars| compiled(k, profile, buffers, scalars));
+    }
+}
+
 /// Compiles a kernel and runs it.
 fn compiled(kernel: &Kernel, profile: &TargetProfile, buffers: &mut [BufferData], scalars: &[(&str, Scalar)]) {
     let word = |name: &str| match scalars.iter().find(|(n, _)| *n == name) {

@@ -8,7 +8,7 @@
 //! More rows unpack a stretch of codes into panels in group memory, which serve every tile of rows of the task.
 
 use super::rows::{self, Shape, Sums};
-use super::{is_weight, pair};
+use super::{is_weight, pair, tiles};
 use crate::lower::coord::Coord;
 use crate::lower::dequantize::{decode, field, scale};
 use crate::lower::emit::{Emitter, Lowered, Refusal};
@@ -68,6 +68,10 @@ impl Weight {
         dtype: DType,
     ) -> Shape {
         let most = e.size_max(&rows) as i64;
+        let tile = tiles::shape_of(profile, dtype, most, k);
+        if let Some(tile) = tile.filter(|t| self.scheme.group() % u32::from(t.depth) == 0) {
+            return tiles::shape(e, tile, rows, k, i64::from(self.scheme.group()));
+        }
         let (mr, pair) = (rows::register_rows(profile, most), pair(profile, dtype));
         // A stretch of codes of two vectors is 64 KiB.
         let bytes = if pair == 2 { 2 } else { 4 };
@@ -120,8 +124,10 @@ pub(super) struct Rows<'a, 'k> {
     q: &'a Coord,
     memory: Group<'k>,
     sums: Option<Sums<'k>>,
-    /// `[step, half, lane]`; pairs share a word.
+    /// `[step, half, lane]`, pairs sharing a word; of matrix tiles `[step, element of a pair of columns]`.
     codes: Group<'k>,
+    /// f32 `[row, column]`: products of one group and register tile, where matrix tiles make them.
+    products: Option<Group<'k>>,
     /// f32 `[group, half, lane]`.
     scales: Group<'k>,
     biases: Option<Group<'k>>,
@@ -418,7 +424,11 @@ impl<'k> Codes<'k> {
             sums: self
                 .biases
                 .map(|_| Sums { memory: k.group("sums", DType::F32, &[groups, s.rows_block()]), group: self.group() }),
-            codes: k.group("codes", dtype, &[s.steps(s.chunk), 2, w]),
+            codes: match s.tile {
+                Some(t) => k.group("codes", t.input, &[s.steps(s.chunk), 2 * s.pair * w]),
+                None => k.group("codes", dtype, &[s.steps(s.chunk), 2, w]),
+            },
+            products: s.tile.map(|_| k.group("products", DType::F32, &[s.mr, 2 * w])),
             scales: per_group("scales"),
             biases: self.biases.map(|_| per_group("biases")),
             live: s.live_tiles(e, q)?,
@@ -457,7 +467,10 @@ impl<'k> Codes<'k> {
             e.each("p", count, Range::new(0, width / block - 1), 1, false, |e, p| {
                 self.unpack(e, rows, &from.plus(&p, block), base, len);
                 let column = e.ix(&p.scale(block));
-                self.multiply_panel(e, rows, staged, segment as i64, column, len);
+                match rows.products {
+                    Some(products) => self.multiply_tiles(e, rows, products, staged, segment as i64, column, len),
+                    None => self.multiply_panel(e, rows, staged, segment as i64, column, len),
+                }
                 Ok(())
             })?;
         }
@@ -489,8 +502,14 @@ impl<'k> Codes<'k> {
                 let vectors: Vec<Val<'k>> =
                     (0..words).map(|j| k.let_("packed", gather(self.words, (first_block + b) * words + j))).collect();
                 for c in (0..codes).step_by(s.pair as usize) {
-                    let place = rows.codes.at([b * (codes / s.pair) + c / s.pair, k.int(half), k.int(0)]);
-                    place.vec(w as u8).store(self.unpacked(k, s, table, &vectors, c));
+                    let (step, value) = (b * (codes / s.pair) + c / s.pair, self.unpacked(k, s, table, &vectors, c));
+                    if s.tile.is_some() {
+                        let pairs = Type::vector(s.dtype, (s.pair * w) as u8);
+                        let place = rows.codes.at([step, k.int(half * s.pair * w)]);
+                        place.vec(pairs.lanes()).store(value.bits(pairs));
+                    } else {
+                        rows.codes.at([step, k.int(half), k.int(0)]).vec(w as u8).store(value);
+                    }
                 }
             });
             k.for_("h", k.int(0), k.int(len / self.group()), 1, false, |h| {
@@ -571,6 +590,49 @@ impl<'k> Codes<'k> {
                         staged.at(place).vec(lanes).store(sum);
                     });
                 }
+            });
+        });
+    }
+
+    /// Multiplies every register tile of rows with the unpacked columns, in matrix tiles.
+    fn multiply_tiles(
+        &self,
+        e: &Emitter<'k, '_>,
+        rows: &Rows<'_, 'k>,
+        products: Group<'k>,
+        staged: Group<'k>,
+        segment: i64,
+        column: Ix<'k>,
+        len: i64,
+    ) {
+        let (k, s) = (e.k, rows.s);
+        let (lanes, group) = (s.lanes as u8, self.group());
+        let depth = s.tile.map_or(1, |t| i64::from(t.depth));
+        k.for_("t", k.int(0), rows.live, 1, false, |t| {
+            k.for_("h", k.int(0), k.int(len / group), 1, false, |h| {
+                let acc = tiles::accumulators(k, s, None);
+                let first = h * (group / s.pair);
+                let right = |step: Ix<'k>, element: i64| rows.codes.at([first + step, k.int(element)]);
+                tiles::multiply(k, s, acc, (rows.memory, t, h * (group / depth)), &right, group);
+                tiles::store(k, s, acc, &|i, j| products.at([i, k.int(j)]));
+                let load = |m: Group<'k>, name: &str| {
+                    [0, 1].map(|j| k.let_(name, m.at([h, k.int(j), k.int(0)]).vec(lanes).load()))
+                };
+                let scales = load(rows.scales, "scales");
+                let biases = rows.biases.map(|b| load(b, "biases"));
+                k.for_("i", k.int(0), k.int(s.mr), 1, false, |i| {
+                    let x = rows.sums.map(|x| k.let_("x", x.memory.at([h, t * s.mr + i]).load().splat(lanes)));
+                    for j in 0..2 {
+                        let place =
+                            || staged.at([k.int(segment), t * s.mr + i, column + j as i64 * s.lanes]).vec(lanes);
+                        let product = products.at([i, k.int(j as i64 * s.lanes)]).vec(lanes).load();
+                        let sum = product.mad(scales[j], place().load());
+                        place().store(match (biases, x) {
+                            (Some(b), Some(x)) => b[j].mad(x, sum),
+                            _ => sum,
+                        });
+                    }
+                });
             });
         });
     }
