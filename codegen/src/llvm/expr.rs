@@ -69,8 +69,9 @@ impl<'c> Writer<'_, 'c> {
                 self.emit.splat(a, ty.lanes().into())
             }
             ExprKind::Vector(parts) => {
+                let vectors = parts.first().is_some_and(|p| self.kernel().expr(*p).ty.lanes() > 1);
                 let parts: Vec<_> = parts.iter().map(|p| self.value(*p)).collect();
-                self.emit.gather(&parts)
+                if vectors { self.emit.concatenate(&parts) } else { self.emit.gather(&parts) }
             }
             ExprKind::Table(f) => {
                 let element = Type::scalar(ty.dtype());

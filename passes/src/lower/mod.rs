@@ -23,6 +23,7 @@ mod reduce;
 mod scan;
 mod scatter;
 mod sort;
+mod transpose;
 mod views;
 
 pub use elementwise::compute;

@@ -207,6 +207,9 @@ impl Check<'_> {
                 self.refuse(format!("arithmetic on {}", expr.ty));
             }
             ExprKind::Dot { .. } => self.refuse("a dot product"),
+            ExprKind::Vector(parts) if parts.iter().any(|p| self.kernel.expr(*p).ty.lanes() > 1) => {
+                self.refuse("a vector of vectors");
+            }
             ExprKind::LoadTile { order: TileOrder::Interleaved(_), .. } => self.refuse("a tile of interleaved rows"),
             ExprKind::Lut(..) => self.refuse("lut"),
             ExprKind::Fold(op, _) => self.refuse(format!("{} of a vector", op.name())),

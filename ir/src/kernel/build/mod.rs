@@ -432,9 +432,10 @@ impl KernelBuilder {
     pub fn vector<'k>(&'k self, parts: &[Val<'k>]) -> Val<'k> {
         let first = parts.first().expect("a vector has elements").ty();
         assert!(parts.iter().all(|p| p.ty() == first), "elements of a vector have one type");
-        assert!(Type::lanes_allowed(parts.len() as u64), "vectors have 2, 4, 8, 16, 32 or 64 elements");
+        let lanes = parts.len() as u64 * u64::from(first.lanes());
+        assert!(Type::lanes_allowed(lanes), "vectors have 2, 4, 8, 16, 32 or 64 elements");
         let kind = ExprKind::Vector(parts.iter().map(|p| p.id).collect());
-        self.value(kind, Type::vector(first.dtype(), parts.len() as u8))
+        self.value(kind, Type::vector(first.dtype(), lanes as u8))
     }
 
     /// `vec<T>(l: e)`: elements computed from their numbers.

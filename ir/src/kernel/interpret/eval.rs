@@ -204,7 +204,8 @@ impl Machine<'_> {
             }
             ExprKind::Vector(parts) => {
                 let parts = parts.iter().map(|p| self.eval(*p, mask)).collect::<Result<Vec<_>, _>>()?;
-                (0..total).map(|i| parts[i % n][i / n]).collect()
+                let wide = n / parts.len();
+                (0..total).map(|i| parts[i % n / wide][i / n * wide + i % wide]).collect()
             }
             ExprKind::Table(f) => {
                 let at = self.lane_fn(f, n)?;

@@ -229,11 +229,15 @@ impl<'t> Parser<'t> {
                 let nodes = self.plain(node, args, args.len())?;
                 let v = self.values_of(node, &nodes, Want::Nothing)?;
                 let ty = self.type_of(v[0]);
-                match lanes(v.len() as u64) {
-                    Some(n) if ty.lanes() == 1 && !ty.is_tile() => {
+                match lanes(v.len() as u64 * u64::from(ty.lanes())) {
+                    Some(n) if !ty.is_tile() => {
                         Ok(self.give(ExprKind::Vector(v.into_iter().collect()), Type::vector(ty.dtype(), n)))
                     }
-                    _ => Err(self.error_in(node, 503, "vec takes 2, 4, 8, 16, 32 or 64 scalars")),
+                    _ => Err(self.error_in(
+                        node,
+                        503,
+                        "vec takes 2, 4, 8, 16, 32 or 64 elements, as scalars or equal vectors",
+                    )),
                 }
             }
             ("shuffle", Some(TypeArg::Number(n)), [Argument::Value(v), Argument::Lambda(names, body)])

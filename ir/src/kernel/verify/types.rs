@@ -68,7 +68,11 @@ pub(super) fn mistyped(k: &Kernel, id: ExprId) -> Option<String> {
             ExprKind::Bits(a) => value && !of(a).is_tile() && of(a).bits() == ty.bits(),
             ExprKind::Splat(a) => of(a) == scalar,
             ExprKind::Vector(parts) => {
-                value && parts.len() == usize::from(ty.lanes()) && parts.iter().all(|p| of(p) == scalar)
+                let part = parts.first().map_or(scalar, |p| of(p));
+                value
+                    && part.dtype() == d
+                    && parts.len() * usize::from(part.lanes()) == usize::from(ty.lanes())
+                    && parts.iter().all(|p| of(p) == part)
             }
             ExprKind::Table(_) => numeric,
             ExprKind::Extract(a, _) => ty == scalar && !of(a).is_tile() && of(a).dtype() == d,

@@ -132,9 +132,15 @@ pub fn build(
         return Err(Refusal::new("panels", format!("the parts of the product are no multiples of {block} columns")));
     }
     let one_row = product[product.len() - 2].as_const() == Some(1);
+    let (inner, dtype) =
+        (f.ty(f.nodes[anchor as usize].inputs[0]).shape.last(), f.nodes[anchor as usize].types[0].dtype);
+    let inner = inner.and_then(Size::as_const).unwrap_or(1);
+    let tiled = !one_row && tiles::shape_of(target.profile, dtype, i64::MAX, inner).is_some();
     let goal = match &factor {
         Factor::Quantized(_) if one_row => quantized::columns_of_a_task(columns, block),
         _ if one_row => 2 * block,
+        // Every task packs its rows, which costs more beside matrix tiles: wider ones where all cores have some.
+        _ if tiled && columns >= 16 * block * 2 * i64::from(target.profile.cores) => 16 * block,
         _ => 8 * block,
     };
     let widest = |least: i64| {

@@ -23,6 +23,8 @@ pub(super) struct Shape {
     pub pair: i64,
     /// Inner extent that is packed at a time.
     pub chunk: i64,
+    /// Inner elements from one of a pair to the other; 1 for neighbours.
+    pub apart: i64,
     /// The matrix tile that register tiles are made of, if they are.
     pub tile: Option<TileShape>,
 }
@@ -93,7 +95,7 @@ pub(super) fn shape(
     let bytes = k * mr * if pair == 2 { 2 } else { 4 };
     let room = (profile.limits.group_bytes as i64 / 2).max(1);
     let tiles = (room / bytes.max(1)).clamp(1, 4).min((most + mr - 1) / mr).max(1);
-    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk: k, tile: None }
+    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk: k, apart: 1, tile: None }
 }
 
 /// Rows of a register tile two vectors wide: accumulators, two vectors of columns and a broadcast fill the register file.
@@ -273,6 +275,11 @@ fn scatter<'k>(
 ) {
     let k = e.k;
     if let Some(t) = s.tile {
+        let value = match s.apart {
+            1 => value,
+            // Within blocks of twice the distance, the first half's elements take turns with the second's.
+            a => value.shuffle(s.lanes as u8, |l| l.div(2 * a) * (2 * a) + l.rem(2) * a + l.rem(2 * a).div(2)),
+        };
         let (step, element) = e.space.div_rem(base, i64::from(t.depth));
         let (step, element) = (e.ix(&step), e.ix(&element));
         return in_tile(s, memory, at, step, element).vec(s.lanes as u8).store(value);

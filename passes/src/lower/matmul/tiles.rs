@@ -34,7 +34,18 @@ pub(super) fn shape(e: &Emitter<'_, '_>, tile: TileShape, rows: Size, k: i64, gr
     let mr = if most > tall { 2 * tall } else { tall };
     let tiles = ((most + mr - 1) / mr).clamp(1, TALL);
     let chunk = if k <= CHUNK { k } else { (CHUNK / group).max(1) * group };
-    Shape { rows, k, dtype: tile.input, mr, tiles, lanes: i64::from(e.width), pair: 2, chunk, tile: Some(tile) }
+    Shape {
+        rows,
+        k,
+        dtype: tile.input,
+        mr,
+        tiles,
+        lanes: i64::from(e.width),
+        pair: 2,
+        chunk,
+        apart: 1,
+        tile: Some(tile),
+    }
 }
 
 /// One block of rows.

@@ -1,0 +1,157 @@
+//! Products with quantised rows, kept in the checkpoint's own order.
+//!
+//! Codes multiply as the exact small numbers they are; scale and bias are applied once a group, to the dot product and to
+//! the sum of the group's inputs: `Σ x (s c + b) = s Σ x c + b Σ x`. So activations are exact and no weight is rounded.
+//!
+//! One row reads each weight row as a stream of words. A word holds several codes, so the row of inputs is permuted
+//! once a task instead of the codes: input `(step, lane, slot)` stands where the words' lanes and bit positions meet it.
+//! More rows unpack a stretch of codes into panels in group memory, which serve every tile of rows of the task.
+
+mod row;
+mod rows;
+
+pub(super) use row::Row;
+pub(super) use rows::Rows;
+
+use super::rows::{Shape, register_rows};
+use super::{is_weight, pair, tiles};
+use crate::lower::emit::{Emitter, Lowered};
+use mlxc_ir::graph::{Function, Node, Op, ValueId};
+use mlxc_ir::kernel::{Access, Buf, Ix, Type, Val};
+use mlxc_ir::{DType, QuantMode, Scheme, Size, TargetProfile};
+
+/// A quantised weight `[N, K]`, or matrices `[E, N, K]` of which each batch takes the one its index names.
+#[derive(Clone, Debug)]
+pub(in crate::lower) struct Weight {
+    /// The indices, and the value they pick from.
+    pub picked: Option<(ValueId, ValueId)>,
+    pub scheme: Scheme,
+    pub words: ValueId,
+    pub scales: ValueId,
+    pub biases: Option<ValueId>,
+}
+
+/// The quantised weight a product reads as its right factor.
+pub(in crate::lower) fn operand(f: &Function, node: u32) -> Option<Weight> {
+    let n = &f.nodes[node as usize];
+    let Op::MatMul { transpose_a: false, transpose_b: true } = n.op else { return None };
+    let product = &n.types[0];
+    let (values, picked) = match f.node(n.inputs[1]) {
+        // Each batch is one row with a matrix of its own.
+        Node { op: Op::Gather { axis: 0 }, inputs, .. }
+            if product.rank() == 3 && product.shape[1].as_const() == Some(1) && f.ty(inputs[1]).rank() == 1 =>
+        {
+            (inputs[0], Some((inputs[1], inputs[0])))
+        }
+        _ if product.rank() == 2 => (n.inputs[1], None),
+        _ => return None,
+    };
+    let b = f.node(values);
+    let Op::Dequantize { scheme, .. } = b.op else { return None };
+    let weights = b.inputs.iter().all(|v| is_weight(f, *v).is_some());
+    let (words, scales, biases) = (b.inputs[0], b.inputs[1], b.inputs.get(2).copied());
+    (weights && product.dtype != DType::F64).then_some(Weight { picked, scheme, words, scales, biases })
+}
+
+/// Columns of a task of one row: enough that permuting the row is little beside them, and several tasks.
+pub(super) fn columns_of_a_task(columns: i64, block: i64) -> i64 {
+    (columns / 8).clamp(2 * block, 16 * block)
+}
+
+impl Weight {
+    /// The shape of a product with this weight.
+    pub(super) fn shape(
+        &self,
+        e: &Emitter<'_, '_>,
+        profile: &TargetProfile,
+        rows: Size,
+        k: i64,
+        dtype: DType,
+    ) -> Shape {
+        let most = e.size_max(&rows) as i64;
+        let tile = tiles::shape_of(profile, dtype, most, k);
+        if let Some(tile) = tile.filter(|t| self.scheme.group() % u32::from(t.depth) == 0) {
+            let mut s = tiles::shape(e, tile, rows, k, i64::from(self.scheme.group()));
+            let (codes, words) = self.scheme.block();
+            let stretch = s.lanes * i64::from(codes);
+            // Halves of a word meet in a pair, where whole vectors of words are unpacked with a table.
+            if words == 1 && matches!(self.scheme.bits(), 2 | 4) && s.chunk % stretch == 0 && k % stretch == 0 {
+                s.apart = i64::from(codes) / 2;
+            }
+            return s;
+        }
+        let (mr, pair) = (register_rows(profile, most), pair(profile, dtype));
+        // A stretch of codes of two vectors is 64 KiB.
+        let bytes = if pair == 2 { 2 } else { 4 };
+        let widest = (64 << 10) / (2 * i64::from(e.width) * bytes) / 128 * 128;
+        let chunk = if most == 1 { k } else { k.min(widest.max(128)) };
+        let room = (profile.limits.group_bytes as i64 / 2).max(1);
+        let tiles = (room / (chunk * mr * bytes).max(1)).clamp(1, 9).min((most + mr - 1) / mr).max(1);
+        Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, apart: 1, tile: None }
+    }
+}
+
+/// The weight's memory in a kernel.
+pub(super) struct Codes<'k> {
+    picked: Option<(ValueId, ValueId)>,
+    scheme: Scheme,
+    words: Buf<'k>,
+    scales: Buf<'k>,
+    biases: Option<Buf<'k>>,
+    columns: i64,
+    k: i64,
+}
+
+impl<'k> Codes<'k> {
+    pub fn new(e: &mut Emitter<'k, '_>, w: &Weight, s: &Shape, columns: i64) -> Lowered<Self> {
+        let mut buffer = |v: ValueId| {
+            let shape = e.f.ty(v).shape.clone();
+            e.buffer(v, &shape, Access::Read)
+        };
+        Ok(Codes {
+            picked: w.picked,
+            scheme: w.scheme,
+            words: buffer(w.words)?,
+            scales: buffer(w.scales)?,
+            biases: w.biases.map(&mut buffer).transpose()?,
+            columns,
+            k: s.k,
+        })
+    }
+
+    fn group(&self) -> i64 {
+        i64::from(self.scheme.group())
+    }
+
+    /// Codes of a lane, and the words that hold them.
+    fn block(&self) -> (i64, i64) {
+        let (codes, words) = self.scheme.block();
+        (i64::from(codes), i64::from(words))
+    }
+
+    /// A column of the weight; blocks past the last column repeat it.
+    fn column(&self, e: &Emitter<'k, '_>, at: Ix<'k>, most: i64) -> Ix<'k> {
+        if most < self.columns { at } else { at.min(e.k.int(self.columns - 1)) }
+    }
+
+    /// Operations that unpack every code once for each block of rows. Counted whole, like the products: what a part
+    /// of the columns costs must not depend on how many outputs share it.
+    pub fn unpacking(&self, row_blocks: i64) -> f64 {
+        3.0 * (self.columns * self.k * row_blocks) as f64
+    }
+
+    /// bf16 values of the codes, repeated so that only a code's own bits choose.
+    fn table(&self, e: &Emitter<'k, '_>, s: &Shape) -> Option<Val<'k>> {
+        if s.pair != 2 || !matches!(self.scheme.bits(), 2 | 4) {
+            return None;
+        }
+        let codes = 1 << self.scheme.bits();
+        let n = 2 * e.width;
+        Some(if self.scheme.mode() == QuantMode::Affine {
+            e.k.table(Type::vector(DType::BF16, n), |l| l.rem(codes))
+        } else {
+            let value = |l: i64| e.k.constant(f64::from(self.scheme.code((l % codes) as u32)), DType::BF16);
+            e.k.vector(&(0..i64::from(n)).map(value).collect::<Vec<_>>())
+        })
+    }
+}
