@@ -329,6 +329,31 @@ pub fn block(dtype: DType, one: bool) -> Function {
     b.out(&[y])
 }
 
+/// Chunks of keys that end within a tile, keys in rows; and a block, with keys in panels.
+#[test]
+fn attention_in_matrix_tiles() {
+    for (heads, shared, queries, keys) in [(4, 1, 17, 150), (2, 2, 40, 33), (3, 1, 6, 64)] {
+        let mut b = B::new("attention");
+        let s = b.symbol("S", queries);
+        let q = b.input("q", DType::BF16, &[c(1), c(heads), s, c(64)]);
+        let k = b.input("k", DType::BF16, &[c(1), c(shared), c(keys), c(64)]);
+        let v = b.input("v", DType::BF16, &[c(1), c(shared), c(keys), c(32)]);
+        let causal = queries <= keys;
+        let op = Op::Sdpa { scale: 0.125.into(), causal, mask: false, offset: false, window: None, softcap: None };
+        let y = b.op(op, &[q, k, v]);
+        let f = b.out(&[y]);
+        let (_, partition, _) = kernels(&f, &tiled(), true);
+        assert!(mlxc_ir::kernel::print(&partition.groups[0].built.kernel).contains("mma("), "{heads} {keys}");
+        for s in [1, queries] {
+            check_for(&tiled(), &f, &arguments(&f, &[s], 5), 8.0);
+        }
+    }
+    let f = block(DType::BF16, false);
+    for (s, position) in [(1, 0), (20, 11)] {
+        check_for(&tiled(), &f, &arguments(&f, &[s, position], 21), 8.0);
+    }
+}
+
 #[test]
 fn a_block_is_at_most_seven_kernels_and_right() {
     for dtype in [DType::F32, DType::BF16] {

@@ -23,6 +23,7 @@ mod reduce;
 mod scan;
 mod scatter;
 mod sort;
+mod tiles;
 mod transpose;
 mod views;
 

@@ -387,11 +387,13 @@ impl<'k> Right<'k> {
         q: &'a Coord,
     ) -> Lowered<Started<'a, 'k>> {
         Ok(match self {
-            Right::Panels(p) if s.tile.is_some() => {
-                let (memory, live) = (s.memory(e), s.live_tiles(e, q)?);
-                Started::Tiles(p, tiles::Rows { a, s, q, memory, live })
-            }
-            Right::Panels(p) => Started::Panels(p, p.begin(e, a, s, q)?),
+            Right::Panels(p) => match s.tile {
+                Some(tile) => {
+                    let (memory, live) = (s.memory(e), s.live_tiles(e, q)?);
+                    Started::Tiles(p, tiles::Rows { a, s, q, memory, live, tile })
+                }
+                None => Started::Panels(p, p.begin(e, a, s, q)?),
+            },
             Right::Codes(c) if s.is_one_row() => Started::Row(c, c.pack_row(e, a, s, batch)?),
             Right::Codes(c) => Started::Rows(c, c.begin_rows(e, a, s, q)?),
         })

@@ -3,9 +3,9 @@
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Emitter, Lowered};
+use crate::lower::tiles::RegisterTile;
 use mlxc_ir::graph::ValueId;
-use mlxc_ir::kernel::{Group, Ix, KernelBuilder, PlaceRef, Reg, Type, Val};
-use mlxc_ir::profile::TileShape;
+use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Reg, Type, Val};
 use mlxc_ir::{DType, Range, Size, TargetProfile};
 
 /// Extents of a product and of its tiles.
@@ -26,7 +26,7 @@ pub(super) struct Shape {
     /// Inner elements from one of a pair to the other; 1 for neighbours.
     pub apart: i64,
     /// The matrix tile that register tiles are made of, if they are.
-    pub tile: Option<TileShape>,
+    pub tile: Option<RegisterTile>,
 }
 
 impl Shape {
@@ -45,16 +45,6 @@ impl Shape {
         if self.pair == 2 { DType::U32 } else { compute(self.dtype) }
     }
 
-    /// Rows of a matrix tile.
-    pub fn tile_rows(&self) -> i64 {
-        self.tile.map_or(1, |t| i64::from(t.rows))
-    }
-
-    /// Matrix tiles above each other in a register tile.
-    pub fn tiles_of_rows(&self) -> i64 {
-        self.mr / self.tile_rows()
-    }
-
     /// Steps along the inner axis of `len` elements.
     pub fn steps(&self, len: i64) -> i64 {
         (len + self.pair - 1) / self.pair
@@ -63,8 +53,7 @@ impl Shape {
     /// Group memory for the packed rows: `[tile, step, row]`, or whole matrix tiles `[tile of rows, step, row, element]`.
     pub fn memory<'k>(&self, e: &Emitter<'k, '_>) -> Group<'k> {
         if let Some(t) = self.tile {
-            let (rows, depth) = (i64::from(t.rows), i64::from(t.depth));
-            return e.k.group("rows", t.input, &[self.rows_block() / rows, self.chunk / depth, rows, depth]);
+            return t.left(e.k, "rows", self.rows_block(), self.chunk);
         }
         e.k.group("rows", self.packed_dtype(), &[self.tiles, self.steps(self.chunk), self.mr])
     }
@@ -212,9 +201,10 @@ pub(super) fn pack<'k>(
                         k.constant(0.0, compute(s.dtype))
                     };
                     match s.tile {
-                        Some(t) => k.for_("k", k.int(0), k.int(len / i64::from(t.depth)), 1, false, |c| {
-                            for l in (0..i64::from(t.depth)).step_by(s.lanes as usize) {
-                                in_tile(s, memory, at, c, k.int(l)).vec(s.lanes as u8).store(zero);
+                        Some(t) => k.for_("k", k.int(0), k.int(len / t.depth()), 1, false, |c| {
+                            for l in (0..t.depth()).step_by(s.lanes as usize) {
+                                let row = at[0] * s.mr + at[1];
+                                t.in_left(memory, row, c, k.int(l)).vec(s.lanes as u8).store(zero);
                             }
                         }),
                         None => k.for_("k", k.int(0), k.int(s.steps(len)), 1, false, |c| {
@@ -257,12 +247,6 @@ fn stretch<'k>(
     })
 }
 
-/// An element of a row of a register tile, in a matrix tile `step` along the inner axis.
-fn in_tile<'k>(s: &Shape, memory: Group<'k>, [t, i]: [Ix<'k>; 2], step: Ix<'k>, element: Ix<'k>) -> PlaceRef<'k> {
-    let n = s.tile_rows();
-    memory.at([t * s.tiles_of_rows() + i.div(n), step, i.rem(n), element])
-}
-
 /// Stores a vector of one row down the packed columns, or into its matrix tile.
 fn scatter<'k>(
     e: &mut Emitter<'k, '_>,
@@ -280,9 +264,10 @@ fn scatter<'k>(
             // Within blocks of twice the distance, the first half's elements take turns with the second's.
             a => value.shuffle(s.lanes as u8, |l| l.div(2 * a) * (2 * a) + l.rem(2) * a + l.rem(2 * a).div(2)),
         };
-        let (step, element) = e.space.div_rem(base, i64::from(t.depth));
+        let (step, element) = e.space.div_rem(base, t.depth());
         let (step, element) = (e.ix(&step), e.ix(&element));
-        return in_tile(s, memory, at, step, element).vec(s.lanes as u8).store(value);
+        let row = at[0] * s.mr + at[1];
+        return t.in_left(memory, row, step, element).vec(s.lanes as u8).store(value);
     }
     let (value, count) = if s.pair == 2 {
         (value.bits(Type::vector(DType::U32, (s.lanes / 2) as u8)), s.lanes / 2)

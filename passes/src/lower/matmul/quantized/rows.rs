@@ -5,7 +5,7 @@ use crate::lower::coord::Coord;
 use crate::lower::dequantize::{decode, field, scale};
 use crate::lower::emit::{Emitter, Lowered};
 use crate::lower::matmul::rows::{self, Shape, Sums};
-use crate::lower::matmul::tiles;
+use crate::lower::tiles::RegisterTile;
 use crate::lower::transpose::transpose;
 use mlxc_ir::graph::ValueId;
 use mlxc_ir::kernel::{Buf, Group, Ix, KernelBuilder, Type, Val};
@@ -24,7 +24,7 @@ pub(in crate::lower::matmul) struct Rows<'a, 'k> {
     /// `[step, half, lane]`, pairs sharing a word; of matrix tiles `[step, element of a pair of columns]`.
     codes: Group<'k>,
     /// f32 `[group, row, column]`: products of a few groups and one register tile, where matrix tiles make them.
-    products: Option<Group<'k>>,
+    products: Option<(RegisterTile, Group<'k>)>,
     /// f32 `[group, half, lane]`.
     scales: Group<'k>,
     biases: Option<Group<'k>>,
@@ -53,10 +53,10 @@ impl<'k> Codes<'k> {
                 .biases
                 .map(|_| Sums { memory: k.group("sums", DType::F32, &[groups, s.rows_block()]), group: self.group() }),
             codes: match s.tile {
-                Some(t) => k.group("codes", t.input, &[s.steps(s.chunk), 2 * s.pair * w]),
+                Some(t) => k.group("codes", t.tile.input, &[s.steps(s.chunk), 2 * s.pair * w]),
                 None => k.group("codes", dtype, &[s.steps(s.chunk), 2, w]),
             },
-            products: s.tile.map(|_| k.group("products", DType::F32, &[WAITING, s.mr, 2 * w])),
+            products: s.tile.map(|t| (t, k.group("products", DType::F32, &[WAITING, t.rows(), t.columns()]))),
             scales: per_group("scales"),
             biases: self.biases.map(|_| per_group("biases")),
             live: s.live_tiles(e, q)?,
@@ -96,7 +96,9 @@ impl<'k> Codes<'k> {
                 self.unpack(e, rows, &from.plus(&p, block), base, len)?;
                 let column = e.ix(&p.scale(block));
                 match rows.products {
-                    Some(products) => self.multiply_tiles(e, rows, products, staged, segment as i64, column, len),
+                    Some((tile, products)) => {
+                        self.multiply_tiles(e, rows, (tile, products), staged, segment as i64, column, len);
+                    }
                     None => self.multiply_panel(e, rows, staged, segment as i64, column, len),
                 }
                 Ok(())
@@ -256,7 +258,7 @@ impl<'k> Codes<'k> {
         &self,
         e: &Emitter<'k, '_>,
         rows: &Rows<'_, 'k>,
-        products: Group<'k>,
+        (tile, products): (RegisterTile, Group<'k>),
         staged: Group<'k>,
         segment: i64,
         column: Ix<'k>,
@@ -264,17 +266,16 @@ impl<'k> Codes<'k> {
     ) {
         let (k, s) = (e.k, rows.s);
         let (lanes, group) = (s.lanes as u8, self.group());
-        let depth = s.tile.map_or(1, |t| i64::from(t.depth));
         let groups = len / group;
         let waiting = [WAITING, 2, 1].into_iter().find(|n| groups % n == 0).expect("one divides");
         k.for_("t", k.int(0), rows.live, 1, false, |t| {
             k.for_("h", k.int(0), k.int(groups), waiting, false, |h| {
                 k.for_("g", k.int(0), k.int(waiting), 1, false, |g| {
-                    let acc = tiles::accumulators(k, s, None);
+                    let acc = tile.accumulators(k, None);
                     let first = (h + g) * (group / s.pair);
                     let right = |step: Ix<'k>, element: i64| rows.codes.at([first + step, k.int(element)]);
-                    tiles::multiply(k, s, acc, (rows.memory, t, (h + g) * (group / depth)), &right, group);
-                    tiles::store(k, s, acc, &|i, j| products.at([g, i, k.int(j)]));
+                    tile.multiply(k, acc, (rows.memory, t, (h + g) * (group / tile.depth())), &right, group);
+                    tile.store(k, acc, &|i, j| products.at([g, i, k.int(j)]));
                 });
                 let load = |m: Group<'k>, name: &str| -> Vec<[Val<'k>; 2]> {
                     let at = |g: i64, j: i64| m.at([h + g, k.int(j), k.int(0)]).vec(lanes).load();

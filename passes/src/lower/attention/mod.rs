@@ -5,6 +5,8 @@
 //! added (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
 //! 2022). Scores are vectors over keys, so a key cache stored in panels is read without horizontal sums.
 
+mod tiles;
+
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
@@ -12,11 +14,13 @@ use crate::lower::gpu::{self, is_gpu};
 use crate::lower::map::{Built, store_all};
 use crate::lower::matmul::{push, spine, stored_value};
 use crate::lower::pull;
+use crate::lower::tiles::RegisterTile;
 use mlxc_ir::graph::{Function, Op, ValueId};
 use mlxc_ir::kernel::{Group, Ix, KernelBuilder, MathFn, Subgroup, Type, Val};
 use mlxc_ir::{DType, Layout, Range, Size, TargetProfile};
 use std::cell::RefCell;
 use std::rc::Rc;
+use tiles::Tiled;
 
 /// Keys of a chunk for one query.
 const CHUNK: i64 = 256;
@@ -106,6 +110,8 @@ pub(super) struct Plan {
     pub tile: i64,
     pub chunk: i64,
     pub acc: DType,
+    /// The register tile of matrix tiles that products are made of, if they are.
+    matrix: Option<RegisterTile>,
 }
 
 pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Plan> {
@@ -121,7 +127,13 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
     let group = heads / shared;
     let queries = extent(q, 2);
     let one = queries.as_const() == Some(1);
-    let block = if one { 1 } else { (ROWS / group).max(1) };
+    let most_queries = e.size_max(&queries) as i64;
+    let matrix = if one { None } else { tiles::plan(f, e, [q, k, v], group, most_queries) };
+    let block = match matrix {
+        Some((block, _)) => block,
+        None if one => 1,
+        None => (ROWS / group).max(1),
+    };
     let rows = group * block;
     // Rows of a register tile: each has an accumulator, and a load of a key or a value serves all of them.
     let most_tile = i64::from(e.target.profile.registers / 4).max(1);
@@ -130,7 +142,9 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
     let lanes = i64::from(e.width);
     let most = e.size_max(&keys) as i64;
     let chunk = if one { CHUNK } else { CHUNK_OF_ROWS };
-    let chunk = chunk.min((most + lanes - 1) / lanes * lanes).max(lanes);
+    // Whole vectors, or whole tiles.
+    let unit = matrix.map_or(lanes, |(_, m)| m.depth());
+    let chunk = chunk.min((most + unit - 1) / unit * unit).max(unit);
     Ok(Plan {
         q,
         k,
@@ -152,12 +166,15 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
         tile,
         chunk,
         acc: compute(node.types[0].dtype),
+        matrix: matrix.map(|(_, m)| m),
     })
 }
 
 /// Group memory of a task.
 struct Memory<'k> {
-    query: Group<'k>,
+    query: Option<Group<'k>>,
+    /// What matrix tiles multiply.
+    tiled: Option<Tiled<'k>>,
     /// A vector of keys in compute type, where several tiles read one that is dear to load.
     keys: Option<Group<'k>>,
     scores: Group<'k>,
@@ -209,8 +226,9 @@ fn emit_kernel<'k>(
         let panels = matches!(e.layout(e.home(p.k)), Layout::Blocked { .. });
         let dear = !panels || f.ty(p.k).dtype != p.acc;
         let m = Memory {
-            keys: (dear && p.rows > p.tile).then(|| k.group("keys", p.acc, &[p.d, lanes])),
-            query: k.group("query", p.acc, &[p.rows, wide(p.d) + past]),
+            keys: (p.matrix.is_none() && dear && p.rows > p.tile).then(|| k.group("keys", p.acc, &[p.d, lanes])),
+            query: p.matrix.is_none().then(|| k.group("query", p.acc, &[p.rows, wide(p.d) + past])),
+            tiled: p.matrix.map(|tile| Tiled::new(k, &p, tile)),
             scores: k.group("scores", p.acc, &[p.rows, p.chunk]),
             output: k.group("output", p.acc, &[p.rows, wide(p.dv)]),
             most: k.group("most", p.acc, &[p.rows]),
@@ -280,6 +298,11 @@ fn each_row<'k>(
 
 fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>, splits: &[i64]) -> Lowered<()> {
     let k = e.k;
+    let put = |r: Ix<'k>, d: Ix<'k>, x: Val<'k>| match (&m.tiled, m.query) {
+        (Some(tiled), _) => tiled.put_query(r, d, x),
+        (None, Some(query)) => query.at([r, d]).vec(x.ty().lanes()).store(x),
+        (None, None) => unreachable!("queries are kept one way"),
+    };
     each_row(e, p, &mut |e, row, g, i| {
         let r = e.ix(&row);
         m.most.at([r]).store(k.constant(f64::from(f32::MIN), p.acc));
@@ -298,8 +321,7 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Ta
                 let x = e.emit(p.q, &[task.batch.clone(), head.clone(), query.clone(), c.clone()])?;
                 let x = if x.ty().lanes() == 1 { x.splat(e.width) } else { x };
                 let d = e.base(&[c])[0].clone();
-                let at = [r, e.ix(&d)];
-                m.query.at(at).vec(width).store(x * p.scale);
+                put(r, e.ix(&d), if m.tiled.is_some() { x } else { x * p.scale });
                 Ok(())
             })
         };
@@ -312,10 +334,8 @@ fn load_queries<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Ta
             s.lt(n),
             || result = e.scoped(1.0, load),
             || {
-                k.for_("d", k.int(0), k.int((p.d + i64::from(width) - 1) / i64::from(width)), 1, false, |d| {
-                    let zero = k.constant(0.0, p.acc).splat(width);
-                    m.query.at([r, d * i64::from(width)]).vec(width).store(zero);
-                });
+                let (lanes, zero) = (i64::from(width), k.constant(0.0, p.acc).splat(width));
+                k.for_("d", k.int(0), k.int((p.d + lanes - 1) / lanes), 1, false, |d| put(r, d * lanes, zero));
             },
         );
         result
@@ -330,6 +350,9 @@ fn chunks<'k>(e: &mut Emitter<'k, '_>, p: &Plan, m: &Memory<'k>, task: &Task<'k>
         let base = c.scale(p.chunk);
         let first = e.ix(&base);
         let here = e.k.let_index("here", (task.seen - first).min(e.k.int(p.chunk)));
+        if let Some(tiled) = m.tiled {
+            return tiled.chunk(e, p, m, task, &base, here);
+        }
         scores(e, p, m, task, &base, here)?;
         softmax(e, p, m, here);
         values(e, p, m, task, &base, here)
@@ -349,6 +372,7 @@ fn scores<'k>(
     let lanes = i64::from(e.width);
     let vectors = here.ceil_div(lanes);
     let most = p.chunk / lanes;
+    let query = m.query.expect("queries are kept in compute type");
     let panels = matches!(e.layout(e.home(p.k)), Layout::Blocked { .. });
     e.each("j", vectors, Range::new(0, most - 1), 1, false, |e, j| {
         let key = base.plus(&j, lanes);
@@ -388,7 +412,7 @@ fn scores<'k>(
                 let d = e.ix(&d);
                 e.work.dot_flops += 2.0 * (lanes * p.tile) as f64 * e.trips;
                 k.for_("i", k.int(0), k.int(p.tile), 1, true, |i| {
-                    let q = m.query.at([row + i, d]).load().splat(x.ty().lanes());
+                    let q = query.at([row + i, d]).load().splat(x.ty().lanes());
                     acc.set([i], q.mad(x, acc.get([i])));
                 });
                 Ok(())
