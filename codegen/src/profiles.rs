@@ -239,7 +239,7 @@ const MEASURED_CORES: u32 = 2;
 
 const MEASURED: &str = "measured on a 2-core Zen 4 class machine";
 const DERIVED: &str = "the Zen 4 figure scaled by vector width; not measured";
-const MEASURED_AMX: &str = "measured on two threads of a Granite Rapids core";
+const MEASURED_AMX: &str = "measured on two cores of a Granite Rapids machine";
 
 /// What differs between CPU profiles, beside their code.
 struct Figures {
@@ -274,10 +274,10 @@ fn figures(profile: &str) -> Figures {
         "x86-64-v4-amx" => Figures {
             features: Features::of(&[&v4_bf16[..], &[Tiles]].concat()),
             tiles: vec![TileShape { input: DType::BF16, accumulator: DType::F32, rows: 16, columns: 16, depth: 32 }],
-            f32_flops: 230e9,
-            bf16_flops: 115e9,
-            tile_flops: 3e12,
-            int8_ops: 920e9,
+            f32_flops: 430e9,
+            bf16_flops: 215e9,
+            tile_flops: 6e12,
+            int8_ops: 1780e9,
             caches: Caches { l1: 48 << 10, l2: 2 << 20, l3: 105 << 20 },
             source: MEASURED_AMX,
             caches_source: "Intel 64 and IA-32 Optimization Reference Manual, 355308, Sapphire Rapids; L3 of a Xeon 8480+",

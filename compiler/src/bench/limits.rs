@@ -1,8 +1,9 @@
 //! The machine's limits, measured with kernels of this compiler: what a benchmark's figures are shares of, and what
 //! calibration puts into a profile.
 //!
-//! Streams are of 256 MiB, far more than any cache holds: a weight in the package's mapping or in a copy in huge pages, the
-//! two ways the runtime reads weights, and the arena. Peaks are independent multiply-adds in registers.
+//! Streams are of 256 MiB, far more than most caches hold: a weight in the package's mapping or in a copy in huge pages, the
+//! two ways the runtime reads weights, and the arena. Peaks are independent multiply-adds in registers. Every probe binds
+//! the stream, because the runtime gives launches with little memory one thread.
 
 use super::probe::{ELEMENTS, Probe, Probes, TASKS, Use};
 use crate::error::Errors;
@@ -62,18 +63,18 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
     // As many independent accumulators as registers hold: latency must not bound them.
     let count = (profile.registers - 4).min(24);
     let bf16 = profile.has(Feature::Bf16Dot);
-    let chain = |name, packed| Probe::new(chains(name, lanes, count, packed), &[Use::Factors, Use::Sums], 1);
+    let chain = |name, packed| Probe::new(chains(name, lanes, count, packed), &[Use::Stream, Use::Sums], 1);
     let mut all = vec![
         Probe::new(read(lanes), &[Use::Stream, Use::Sums], 1),
         Probe::new(copy(lanes), &[Use::Stream, Use::Arena], 1),
         Probe::new(triad(lanes), &[Use::Stream, Use::Arena], 1),
-        Probe::new(launch(), &[Use::Sums], LAUNCHES),
+        Probe::new(launch(), &[Use::Stream, Use::Sums], LAUNCHES),
         chain("f32", false),
     ];
     all.extend(bf16.then(|| chain("bf16", true)));
     let tile = profile.tiles.iter().find(|t| t.input == DType::BF16);
-    all.extend(tile.map(|t| Probe::new(tiles(t), &[Use::Sums], 1)));
-    let probes = Probes::new(&all, profile, lanes, threads)?;
+    all.extend(tile.map(|t| Probe::new(tiles(t), &[Use::Stream, Use::Sums], 1)));
+    let probes = Probes::new(&all, profile, threads)?;
     let bytes = (TASKS * ELEMENTS * 4) as f64;
     let operations = |terms: f64| (TASKS * STEPS) as f64 * f64::from(count) * f64::from(lanes) * 2.0 * terms;
     let (mapped, copied) = (WeightMemory::Mapped, WeightMemory::Copied);
@@ -153,9 +154,10 @@ fn triad(lanes: u8) -> Kernel {
 /// Next to nothing.
 fn launch() -> Kernel {
     let k = KernelBuilder::new("launch");
+    let x = k.buffer("x", DType::F32, &[k.int(TASKS), k.int(ELEMENTS)], Access::Read);
     let y = k.buffer("y", DType::F32, &[k.int(TASKS)], Access::Write);
     k.phase("main", &[("t", k.int(TASKS))], 1, Subgroup::None, |ix| {
-        y.at([ix[0]]).store(k.constant(0.0, DType::F32));
+        y.at([ix[0]]).store(x.at([k.int(0), ix[0]]).load());
     });
     k.finish()
 }
@@ -163,10 +165,10 @@ fn launch() -> Kernel {
 /// Independent chains of multiply-adds, or of packed bf16 products.
 fn chains(name: &str, lanes: u8, count: u32, packed: bool) -> Kernel {
     let k = KernelBuilder::new(name);
-    let x = k.buffer("x", DType::F32, &[k.int(i64::from(lanes))], Access::Read);
+    let x = k.buffer("x", DType::F32, &[k.int(TASKS), k.int(ELEMENTS)], Access::Read);
     let y = k.buffer("y", DType::F32, &[k.int(TASKS)], Access::Write);
     k.phase("main", &[("t", k.int(TASKS))], 1, Subgroup::None, |ix| {
-        let factor = k.let_("factor", x.at([k.int(0)]).vec(lanes).load());
+        let factor = k.let_("factor", x.at([k.int(0), k.int(0)]).vec(lanes).load());
         let pairs = packed.then(|| k.let_("pairs", factor.bits(Type::vector(DType::BF16, 2 * lanes))));
         let sums = k.reg("sum", Type::vector(DType::F32, lanes), &[count], Some(k.constant(0.0, DType::F32)));
         k.for_("s", k.int(0), k.int(STEPS), 1, false, |_| {
@@ -190,6 +192,7 @@ fn chains(name: &str, lanes: u8, count: u32, packed: bool) -> Kernel {
 /// Products of matrix tiles into four accumulators.
 fn tiles(t: &TileShape) -> Kernel {
     let k = KernelBuilder::new("tiles");
+    let x = k.buffer("x", DType::F32, &[k.int(TASKS), k.int(ELEMENTS)], Access::Read);
     let y = k.buffer("y", DType::F32, &[k.int(TASKS)], Access::Write);
     let sums_type = Type::Tile { dtype: t.accumulator, rows: t.rows, columns: t.columns, role: TileRole::C };
     // Both factors have as many bytes, whichever way their rows lie.
@@ -200,7 +203,9 @@ fn tiles(t: &TileShape) -> Kernel {
         let results = k.group("results", t.accumulator, &[t.rows, t.columns].map(i64::from));
         let zero = k.constant(0.0, DType::F32);
         k.for_("i", k.int(0), k.int(shape[0]), 1, false, |i| {
-            k.for_("j", k.int(0), k.int(shape[1]), 1, false, |j| factor.at([i, j]).store(zero.cast(t.input)));
+            k.for_("j", k.int(0), k.int(shape[1]), 1, false, |j| {
+                factor.at([i, j]).store(x.at([i, j]).load().cast(t.input))
+            });
         });
         let sums = k.reg("sum", sums_type, &[2, 2], Some(zero.fill(sums_type)));
         let place = || factor.at([k.int(0), k.int(0)]).tile(t.rows, t.depth);

@@ -9,7 +9,7 @@ use mlxc_ir::kernel::Kernel;
 use mlxc_ir::{DType, Diagnostic, Layout, Size, TargetProfile};
 use mlxc_package::plan::{self, Plan};
 use mlxc_package::{NATIVE_ABI, PLAN, Package, PackageWriter, TargetCode, TargetKind};
-use mlxc_runtime::{LoadOptions, Model, Tensor, TensorView, WeightMemory};
+use mlxc_runtime::{LoadOptions, Model, Tensor, WeightMemory};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,8 +26,6 @@ pub enum Use {
     Stream,
     /// Scratch memory of the same type.
     Arena,
-    /// An input of one vector.
-    Factors,
     /// An output `f32[TASKS]`.
     Sums,
 }
@@ -49,24 +47,23 @@ impl Probe {
 /// Probes that are ready to run.
 pub struct Probes {
     package: Arc<Package>,
-    lanes: u8,
     threads: Option<usize>,
     /// The package's file goes away with it.
     _folder: tempfile::TempDir,
 }
 
 impl Probes {
-    /// Compiles probes for a profile; vectors have so many lanes of f32.
+    /// Compiles probes for a profile.
     ///
     /// # Errors
     /// `MLXC0904` no temporary file, or what code generation says.
-    pub fn new(probes: &[Probe], profile: &TargetProfile, lanes: u8, threads: Option<usize>) -> Result<Self, Errors> {
+    pub fn new(probes: &[Probe], profile: &TargetProfile, threads: Option<usize>) -> Result<Self, Errors> {
         let legal = probes
             .iter()
             .map(|p| legalise(&p.kernel, profile).map_err(|mut d| d.swap_remove(0)))
             .collect::<Result<Vec<_>, Diagnostic>>()?;
         let code = llvm::compile(&legal, profile, &llvm::Options { threads: 1, ..llvm::Options::default() })?;
-        let plan = plan(probes, &code, lanes);
+        let plan = plan(probes, &code);
         let folder = tempfile::tempdir()
             .map_err(|e| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string()))?;
         let path = folder.path().join("probes.mlxc");
@@ -91,7 +88,7 @@ impl Probes {
         drop(ones);
         writer.finish("probes").map_err(package_error)?;
         let package = Arc::new(Package::open(&path).map_err(package_error)?);
-        Ok(Probes { package, lanes, threads, _folder: folder })
+        Ok(Probes { package, threads, _folder: folder })
     }
 
     /// Median seconds of a step of one probe, with the stream in the given memory.
@@ -103,17 +100,12 @@ impl Probes {
         let mut session =
             Model::load(self.package.clone(), &options).and_then(|m| m.session()).map_err(runtime_error)?;
         let id = session.entry(entry).map_err(runtime_error)?;
-        let factors = vec![0.5f32; usize::from(self.lanes)];
-        let shape = [u64::from(self.lanes)];
-        let x = TensorView::from_slice(&shape, &factors).map_err(runtime_error)?;
-        let takes = self.package.plan().entries.iter().find(|e| e.name == entry).map_or(0, |e| e.inputs.len());
-        let inputs = [x];
         let mut outputs: Vec<Tensor> = session.outputs(id);
         let mut times = Vec::with_capacity(REPEATS);
         // The first run pages memory in and wakes the threads.
         for i in 0..=REPEATS {
             let start = Instant::now();
-            session.step(id, &inputs[..takes], &mut outputs).map_err(runtime_error)?;
+            session.step(id, &[], &mut outputs).map_err(runtime_error)?;
             if i > 0 {
                 times.push(start.elapsed().as_secs_f64());
             }
@@ -123,10 +115,9 @@ impl Probes {
 }
 
 /// An entry for each probe.
-fn plan(probes: &[Probe], code: &llvm::CpuCode, lanes: u8) -> Plan {
+fn plan(probes: &[Probe], code: &llvm::CpuCode) -> Plan {
     let shape = |u: Use| match u {
         Use::Stream | Use::Arena => vec![TASKS as u64, ELEMENTS as u64],
-        Use::Factors => vec![u64::from(lanes)],
         Use::Sums => vec![TASKS as u64],
     };
     let bytes = |u: Use| shape(u).iter().product::<u64>() * 4;
@@ -143,7 +134,7 @@ fn plan(probes: &[Probe], code: &llvm::CpuCode, lanes: u8) -> Plan {
     });
     for (i, (probe, phase)) in probes.iter().zip(&code.phases).enumerate() {
         let access = |u: &Use| match u {
-            Use::Stream | Use::Factors => plan::Access::Read,
+            Use::Stream => plan::Access::Read,
             Use::Arena | Use::Sums => plan::Access::Write,
         };
         plan.kernels.push(plan::Kernel {
@@ -171,7 +162,6 @@ fn plan(probes: &[Probe], code: &llvm::CpuCode, lanes: u8) -> Plan {
             place: match u {
                 Use::Stream => plan::Place::Weight(0),
                 Use::Arena => plan::Place::Arena { offset: 0 },
-                Use::Factors => plan::Place::Input(0),
                 Use::Sums => plan::Place::Output(0),
             },
             dtype: DType::F32,
@@ -194,7 +184,7 @@ fn plan(probes: &[Probe], code: &llvm::CpuCode, lanes: u8) -> Plan {
             name: probe.kernel.name.to_string(),
             symbols: Vec::new(),
             requires: Vec::new(),
-            inputs: ports(Use::Factors),
+            inputs: Vec::new(),
             outputs: ports(Use::Sums),
             buffers: probe.uses.iter().map(buffer).collect(),
             launches: vec![launch; probe.launches as usize],

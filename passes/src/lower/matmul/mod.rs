@@ -387,13 +387,7 @@ impl<'k> Right<'k> {
         q: &'a Coord,
     ) -> Lowered<Started<'a, 'k>> {
         Ok(match self {
-            Right::Panels(p) => match s.tile {
-                Some(tile) => {
-                    let (memory, live) = (s.memory(e), s.live_tiles(e, q)?);
-                    Started::Tiles(p, tiles::Rows { a, s, q, memory, live, tile })
-                }
-                None => Started::Panels(p, p.begin(e, a, s, q)?),
-            },
+            Right::Panels(p) => Started::Panels(p, p.begin(e, a, s, q)?),
             Right::Codes(c) if s.is_one_row() => Started::Row(c, c.pack_row(e, a, s, batch)?),
             Right::Codes(c) => Started::Rows(c, c.begin_rows(e, a, s, q)?),
         })
@@ -402,8 +396,7 @@ impl<'k> Right<'k> {
 
 /// The multiplication of one block of rows.
 enum Started<'a, 'k> {
-    Panels(&'a panels::Panels<'k>, panels::Packed<'a, 'k>),
-    Tiles(&'a panels::Panels<'k>, tiles::Rows<'a, 'k>),
+    Panels(&'a panels::Panels<'k>, panels::Rows<'a, 'k>),
     Row(&'a quantized::Codes<'k>, quantized::Row<'k>),
     Rows(&'a quantized::Codes<'k>, quantized::Rows<'a, 'k>),
 }
@@ -412,10 +405,7 @@ impl<'k> Started<'_, 'k> {
     /// Computes `width` columns from each of `from` on, into the segments of group memory.
     fn multiply(&self, e: &mut Emitter<'k, '_>, staged: Group<'k>, from: &[Coord], width: i64) -> Lowered<()> {
         match self {
-            Started::Panels(p, rows) => {
-                from.iter().enumerate().try_for_each(|(i, at)| p.multiply(e, rows, staged, at, i as i64, width))
-            }
-            Started::Tiles(p, rows) => p.multiply_tiles(e, rows, staged, from, width),
+            Started::Panels(p, rows) => p.multiply(e, rows, staged, from, width),
             Started::Row(c, row) => {
                 from.iter().enumerate().try_for_each(|(i, at)| c.multiply_row(e, row, staged, at, i as i64, width))
             }

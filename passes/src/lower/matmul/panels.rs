@@ -1,4 +1,7 @@
 //! Products with a weight stored in panels.
+//!
+//! Several rows are packed a stretch of the inner axis at a time, short enough for the packed rows to stay in the second-level
+//! cache whatever the inner extent is; sums wait in group memory meanwhile.
 
 use super::rows::{self, Shape};
 use crate::lower::coord::Coord;
@@ -6,19 +9,21 @@ use crate::lower::elementwise::compute;
 use crate::lower::emit::{Emitter, Lowered};
 use mlxc_ir::Range;
 use mlxc_ir::graph::ValueId;
-use mlxc_ir::kernel::{Access, Buf, Group, Ix, Type};
+use mlxc_ir::kernel::{Access, Buf, Group, Ix, KernelBuilder, PlaceRef, Type};
 
 /// A weight `[panel, k / pair, block * pair]`.
 pub(super) struct Panels<'k> {
-    pub(super) buffer: Buf<'k>,
-    pub(super) block: i64,
+    buffer: Buf<'k>,
+    block: i64,
 }
 
-/// One block of rows, packed.
-pub(super) struct Packed<'a, 'k> {
+/// One block of rows.
+pub(super) struct Rows<'a, 'k> {
+    a: ValueId,
+    s: &'a Shape,
+    q: &'a Coord,
     memory: Group<'k>,
     live: Ix<'k>,
-    s: &'a Shape,
 }
 
 impl<'k> Panels<'k> {
@@ -27,54 +32,88 @@ impl<'k> Panels<'k> {
         Ok(Panels { buffer: e.buffer(weight, &shape, Access::Read)?, block })
     }
 
-    /// Packs the rows of block `q`.
-    pub fn begin<'a>(&self, e: &mut Emitter<'k, '_>, a: ValueId, s: &'a Shape, q: &Coord) -> Lowered<Packed<'a, 'k>> {
-        let memory = s.memory(e);
-        let live = s.live_tiles(e, q)?;
-        rows::pack(e, a, s, (q, live), memory, (&Coord::constant(0), s.k), None)?;
-        Ok(Packed { memory, live, s })
+    /// Group memory for the rows of block `q`.
+    pub fn begin<'a>(&self, e: &mut Emitter<'k, '_>, a: ValueId, s: &'a Shape, q: &'a Coord) -> Lowered<Rows<'a, 'k>> {
+        Ok(Rows { a, s, q, memory: s.memory(e), live: s.live_tiles(e, q)? })
     }
 
-    /// Multiplies the packed rows with the panels from column `from` on, into segment `segment` of group memory.
+    /// Multiplies the rows with `width` columns from each of `from` on, into the segments of group memory.
     pub fn multiply(
         &self,
         e: &mut Emitter<'k, '_>,
-        packed: &Packed<'_, 'k>,
+        rows: &Rows<'_, 'k>,
         staged: Group<'k>,
-        from: &Coord,
-        segment: i64,
+        from: &[Coord],
         width: i64,
     ) -> Lowered<()> {
-        let (k, s) = (e.k, packed.s);
-        let (first, _) = e.space.div_rem(from, self.block);
-        let count = k.int(width / self.block);
-        let lanes = s.lanes as u8;
-        let acc_type = Type::vector(compute(s.dtype), lanes);
-        let steps = k.int(s.steps(s.k));
-        let segment = k.int(segment);
-        e.each("p", count, Range::new(0, width / self.block - 1), 1, false, |e, p| {
-            let panel = e.ix(&first.plus(&p, 1));
-            let column = e.ix(&p.scale(self.block));
-            e.k.for_("t", e.k.int(0), packed.live, 1, false, |t| {
-                let zero = k.constant(0.0, acc_type.dtype());
-                let acc = k.reg("acc", acc_type, &[s.mr as u32, 2], Some(zero));
-                k.for_("k", k.int(0), steps, 1, false, |c| {
-                    let half = s.lanes * s.pair;
-                    let load = |j: i64| {
-                        let place = self.buffer.at([panel, c, k.int(j * half)]).vec(half as u8);
-                        if s.pair == 2 { place.load() } else { place.load().cast(acc_type.dtype()) }
-                    };
-                    let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-                    rows::accumulate(k, s, acc, packed.memory, (t, c), b);
-                });
-                k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
-                    for j in 0..2 {
-                        let at = [segment, t * s.mr + i, column + j * s.lanes];
-                        staged.at(at).vec(lanes).store(acc.get([i, k.int(j)]));
-                    }
-                });
-            });
+        let s = rows.s;
+        let one = s.chunk == s.k;
+        if !one {
+            rows::clear(e.k, s, staged, from.len() as i64, width);
+        }
+        rows::chunks(e, s, |e, base, len| {
+            rows::pack(e, rows.a, s, (rows.q, rows.live), rows.memory, (base, len), None)?;
+            let (first, _) = e.space.div_rem(base, s.pair);
+            let first = e.ix(&first);
+            for (segment, from) in from.iter().enumerate() {
+                let (panel, _) = e.space.div_rem(from, self.block);
+                let (k, count) = (e.k, width / self.block);
+                let segment = k.int(segment as i64);
+                e.each("p", k.int(count), Range::new(0, count - 1), 1, false, |e, p| {
+                    let (panel, column) = (e.ix(&panel.plus(&p, 1)), e.ix(&p.scale(self.block)));
+                    k.for_("t", k.int(0), rows.live, 1, false, |t| {
+                        let to = |i: Ix<'k>, j: i64| staged.at([segment, t * s.mr + i, column + j]);
+                        let right = |step: Ix<'k>, j: i64| self.buffer.at([panel, first + step, k.int(j)]);
+                        match s.tile {
+                            Some(tile) => {
+                                let acc = tile.accumulators(k, if one { None } else { Some(&to) });
+                                tile.multiply(k, acc, (rows.memory, t, k.int(0)), &right, len);
+                                tile.store(k, acc, &to);
+                            }
+                            None => vectors(k, s, (rows.memory, t), &right, len, &to, one),
+                        }
+                    });
+                    Ok(())
+                })?;
+            }
             Ok(())
         })
     }
+}
+
+/// Adds `len` inner elements to a register tile of vectors, which starts from zero if there are no others.
+fn vectors<'k>(
+    k: &'k KernelBuilder,
+    s: &Shape,
+    (memory, t): (Group<'k>, Ix<'k>),
+    right: &dyn Fn(Ix<'k>, i64) -> PlaceRef<'k>,
+    len: i64,
+    to: &dyn Fn(Ix<'k>, i64) -> PlaceRef<'k>,
+    only: bool,
+) {
+    let lanes = s.lanes as u8;
+    let acc_type = Type::vector(compute(s.dtype), lanes);
+    let zero = only.then(|| k.constant(0.0, acc_type.dtype()));
+    let acc = k.reg("acc", acc_type, &[s.mr as u32, 2], zero);
+    if !only {
+        k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
+            for j in 0..2 {
+                acc.set([i, k.int(j)], to(i, j * s.lanes).vec(lanes).load());
+            }
+        });
+    }
+    k.for_("k", k.int(0), k.int(s.steps(len)), 1, false, |c| {
+        let half = s.lanes * s.pair;
+        let load = |j: i64| {
+            let place = right(c, j * half).vec(half as u8);
+            if s.pair == 2 { place.load() } else { place.load().cast(acc_type.dtype()) }
+        };
+        let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
+        rows::accumulate(k, s, acc, memory, (t, c), b);
+    });
+    k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
+        for j in 0..2 {
+            to(i, j * s.lanes).vec(lanes).store(acc.get([i, k.int(j)]));
+        }
+    });
 }

@@ -4,9 +4,16 @@ use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Emitter, Lowered};
 use crate::lower::tiles::RegisterTile;
+use crate::lower::transpose::transpose;
 use mlxc_ir::graph::ValueId;
 use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Reg, Type, Val};
 use mlxc_ir::{DType, Range, Size, TargetProfile};
+
+/// Rows of a task at most: what is read of the weight serves all of them.
+const BLOCK: i64 = 128;
+/// Inner elements packed at a time at most, and what their number is a multiple of.
+const CHUNK: i64 = 1024;
+const CHUNK_UNIT: i64 = 64;
 
 /// Extents of a product and of its tiles.
 pub(super) struct Shape {
@@ -80,11 +87,16 @@ pub(super) fn shape(
     pair: i64,
 ) -> Shape {
     let most = e.size_max(&rows) as i64;
-    let mr = register_rows(profile, most);
-    let bytes = k * mr * if pair == 2 { 2 } else { 4 };
-    let room = (profile.limits.group_bytes as i64 / 2).max(1);
-    let tiles = (room / bytes.max(1)).clamp(1, 4).min((most + mr - 1) / mr).max(1);
-    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk: k, apart: 1, tile: None }
+    // Tiles of as many rows each as registers allow, so that together they hold the block and little else.
+    let block = most.clamp(1, BLOCK);
+    let tallest = register_rows(profile, block);
+    let tiles = (block + tallest - 1) / tallest;
+    let mr = (block + tiles - 1) / tiles;
+    let bytes = mr * tiles * if pair == 2 { 2 } else { 4 };
+    let room = (profile.limits.group_bytes as i64 / 2 / bytes / CHUNK_UNIT * CHUNK_UNIT).clamp(CHUNK_UNIT, CHUNK);
+    // One row is read where it is packed.
+    let chunk = if most == 1 || k <= room { k } else { room };
+    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, apart: 1, tile: None }
 }
 
 /// Rows of a register tile two vectors wide: accumulators, two vectors of columns and a broadcast fill the register file.
@@ -98,7 +110,7 @@ pub(super) fn clear<'k>(k: &'k KernelBuilder, s: &Shape, staged: Group<'k>, segm
     k.for_("segment", k.int(0), k.int(segments), 1, false, |segment| {
         k.for_("r", k.int(0), k.int(s.rows_block()), 1, false, |r| {
             k.for_("c", k.int(0), k.int(width), s.lanes, false, |c| {
-                staged.at([segment, r, c]).vec(lanes).store(k.constant(0.0, DType::F32).splat(lanes));
+                staged.at([segment, r, c]).vec(lanes).store(k.constant(0.0, compute(s.dtype)).splat(lanes));
             });
         });
     });
@@ -158,6 +170,9 @@ pub(super) fn pack<'k>(
     (base, len): (&Coord, i64),
     sums: Option<Sums<'k>>,
 ) -> Lowered<()> {
+    if s.tile.is_none() && s.pair == 1 && s.mr > 1 && sums.is_none() {
+        return pack_turned(e, a, s, (q, live), memory, (base, len));
+    }
     let mr = e.k.int(s.mr);
     e.each("t", live, Range::new(0, s.tiles - 1), 1, false, |e, t| {
         e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
@@ -219,6 +234,62 @@ pub(super) fn pack<'k>(
                 },
             );
             result
+        })
+    })
+}
+
+/// Packs as many rows at a time as a vector has lanes, turned. Rows past the end repeat the last one: their products are
+/// computed and not stored.
+fn pack_turned<'k>(
+    e: &mut Emitter<'k, '_>,
+    a: ValueId,
+    s: &Shape,
+    (q, live): (&Coord, Ix<'k>),
+    memory: Group<'k>,
+    (base, len): (&Coord, i64),
+) -> Lowered<()> {
+    let k = e.k;
+    let (w, width) = (s.lanes, e.width);
+    let dtype = compute(s.dtype);
+    let most = e.size_max(&s.rows) as i64;
+    let several = k.group("several", dtype, &[w, w]);
+    e.each("t", live, Range::new(0, s.tiles - 1), 1, false, |e, t| {
+        e.vector_loop("k", &Size::constant(len), &mut |e, c, full| {
+            let column = base.plus(&c, 1);
+            let step = e.base(std::slice::from_ref(&c))[0].clone();
+            let step = e.ix(&step);
+            for first in (0..s.mr).step_by(w as usize) {
+                let count = w.min(s.mr - first);
+                let hi = k.int(count);
+                e.each("i", hi, Range::new(0, count - 1), 1, false, |e, i| {
+                    let row = q.scale(s.rows_block()).plus(&t, s.mr).plus(&i.offset(first), 1);
+                    let row = if s.rows.as_const().is_some_and(|m| m % s.rows_block() == 0) {
+                        row
+                    } else {
+                        let (at, rows) = (e.ix(&row), e.size(&s.rows)?);
+                        e.index(at.min(rows - 1), Range::new(0, (most - 1).max(0)), 1)
+                    };
+                    let value = e.emit(a, &[row, column.clone()])?;
+                    let value = if value.ty().lanes() == 1 { value.splat(width) } else { value };
+                    let i = e.ix(&i);
+                    several.at([i, k.int(0)]).vec(width).store(value);
+                    Ok(())
+                })?;
+                let turned = k.reg("turned", Type::vector(dtype, width), &[w as u32], None);
+                k.for_("i", k.int(0), k.int(w), 1, true, |i| {
+                    // Lanes past the tile's rows are not stored.
+                    turned.set([i], several.at([i.min(k.int(count - 1)), k.int(0)]).vec(width).load());
+                });
+                transpose(k, turned, w);
+                let steps = if full { w } else { len % w };
+                let t = e.ix(&t);
+                k.for_("i", k.int(0), k.int(steps), 1, true, |i| {
+                    let place = memory.at([t, step + i, k.int(first)]);
+                    let place = if count == w { place.vec(width) } else { place.first(width, k.int(count)) };
+                    place.store(turned.get([i]));
+                });
+            }
+            Ok(())
         })
     })
 }
