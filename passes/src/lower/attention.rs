@@ -5,6 +5,7 @@
 //! added (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention",
 //! 2022). Scores are vectors over keys, so a key cache stored in panels is read without horizontal sums.
 
+use crate::choices;
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
@@ -121,7 +122,7 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
     let group = heads / shared;
     let queries = extent(q, 2);
     let one = queries.as_const() == Some(1);
-    let block = if one { 1 } else { (ROWS / group).max(1) };
+    let block = if one { 1 } else { (e.target.choose(&choices::ATTENTION_ROWS, f, anchor, ROWS) / group).max(1) };
     let rows = group * block;
     // Rows of a register tile: each has an accumulator, and a load of a key or a value serves all of them.
     let most_tile = i64::from(e.target.profile.registers / 4).max(1);
