@@ -5,7 +5,8 @@
 //! Whoever adds one declares it here, in [`KNOBS`], and asks; measuring, the file and its checks follow.
 
 use crate::lower::emit::Region;
-use mlxc_ir::graph::{Function, Op};
+use mlxc_ir::Scheme;
+use mlxc_ir::graph::{Function, Op, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -60,6 +61,9 @@ pub fn describe(f: &Function, template: &str, anchor: u32) -> String {
     }
     for (i, v) in node.inputs.iter().enumerate() {
         let _ = write!(out, "{}{}", if i > 0 { ", " } else { "" }, f.ty(*v).display(&f.symbols));
+        if let Some(scheme) = scheme(f, *v) {
+            let _ = write!(out, " of {scheme}");
+        }
     }
     let _ = write!(out, ") -> {}", node.types[0].display(&f.symbols));
     let mut symbols = BTreeSet::new();
@@ -72,6 +76,15 @@ pub fn describe(f: &Function, template: &str, anchor: u32) -> String {
         let _ = write!(out, ", {} in {}..={}", s.name, s.range.lo, s.range.hi);
     }
     out
+}
+
+/// How a factor is quantised, also where a gather picks it.
+fn scheme(f: &Function, v: ValueId) -> Option<Scheme> {
+    match &f.node(v).op {
+        Op::Dequantize { scheme, .. } => Some(*scheme),
+        Op::Gather { .. } => scheme(f, f.node(v).inputs[0]),
+        _ => None,
+    }
 }
 
 /// Choices of some kernels; the others are the formulas'.

@@ -1,7 +1,7 @@
 //! The search: one kernel after the other, one knob after the other, what takes most of a step first.
 //!
-//! A step measures one value of one knob beside the best so far. Values that give the same kernel cost no step, and neither do
-//! those that the template refuses.
+//! A step measures one value of one knob beside the best so far. From the formula's value the search goes up, and else down, for
+//! as long as kernels become faster. Values that give the same kernel cost no step, and neither do those that the template refuses.
 
 use crate::error::Errors;
 use crate::pipeline::{Options, Partitioned, partitioned};
@@ -85,38 +85,60 @@ pub fn search<C: Compare>(
         };
         let Some((text, plan)) = made(&choices) else { continue };
         // Kernels that were measured, the best's among them; it is made ready when there is one to compare it with.
-        let mut seen = vec![text];
+        let mut seen = vec![text.clone()];
+        let mut best_text = text;
         let mut best = None;
         for knob in of_template(group.built.template) {
-            for value in knob.values {
-                if tried.len() == steps {
-                    return Ok((choices, tried));
-                }
+            let with = |value: i64| {
                 let mut other = choices.clone();
-                other.set(&t.name, knob, *value);
-                let Some((text, candidate)) = made(&other) else { continue };
-                if seen.contains(&text) {
-                    continue;
+                other.set(&t.name, knob, value);
+                made(&other).map(|(text, plan)| (text, plan, other))
+            };
+            let candidates: Vec<_> = knob.values.iter().map(|v| with(*v)).collect();
+            let here = candidates.iter().position(|c| c.as_ref().is_some_and(|(text, ..)| *text == best_text));
+            for way in ways(here, candidates.len()) {
+                let mut better = false;
+                for i in way {
+                    let Some((text, candidate, other)) = candidates[i].as_ref().filter(|c| !seen.contains(&c.0)) else {
+                        continue;
+                    };
+                    if tried.len() == steps {
+                        return Ok((choices, tried));
+                    }
+                    let value = knob.values[i];
+                    seen.push(text.clone());
+                    began(&format!("{} with {} {value}", group.built.kernel.name, knob.name));
+                    let mut ready = compare.ready(candidate)?;
+                    let mut before = match best.take() {
+                        Some(b) => b,
+                        None => compare.ready(&plan)?,
+                    };
+                    let ratio = compare.ratio(&mut before, &mut ready)?;
+                    let kept = ratio < SHARE;
+                    tried.push(Step { kernel: t.name.clone(), knob: knob.name, value, ratio, kept });
+                    tracing::info!("{} with {} {value}: {ratio:.3} of the time before", t.name, knob.name);
+                    best = Some(if kept { ready } else { before });
+                    if !kept {
+                        break;
+                    }
+                    (choices, best_text, better) = (other.clone(), text.clone(), true);
                 }
-                seen.push(text);
-                began(&format!("{} with {} {}", group.built.kernel.name, knob.name, value));
-                let mut ready = compare.ready(&candidate)?;
-                let mut before = match best.take() {
-                    Some(b) => b,
-                    None => compare.ready(&plan)?,
-                };
-                let ratio = compare.ratio(&mut before, &mut ready)?;
-                let kept = ratio < SHARE;
-                tried.push(Step { kernel: t.name.clone(), knob: knob.name, value: *value, ratio, kept });
-                tracing::info!("{} with {} {value}: {ratio:.3} of the time before", t.name, knob.name);
-                best = Some(if kept { ready } else { before });
-                if kept {
-                    choices = other;
+                if better && here.is_some() {
+                    break;
                 }
             }
         }
     }
     Ok((choices, tried))
+}
+
+/// The orders in which values are tried, each as long as it makes a kernel faster: upwards and downwards from the value there is,
+/// or, where that is none of them, each by itself.
+fn ways(here: Option<usize>, values: usize) -> Vec<Vec<usize>> {
+    match here {
+        Some(at) => vec![(at + 1..values).collect(), (0..at).rev().collect()],
+        None => (0..values).map(|i| vec![i]).collect(),
+    }
 }
 
 /// Kernels with knobs, one a description, the largest share of an entry's estimated time first.

@@ -18,6 +18,8 @@ const SAMPLE: f64 = 3e-3;
 /// Pairs of samples of one series, and how many series must agree.
 const PAIRS: usize = 7;
 const SERIES: usize = 2;
+/// Pairs after which a kernel that is slower is left.
+const FEW: usize = 3;
 
 /// A kernel that runs.
 pub(super) struct Ready {
@@ -89,6 +91,10 @@ impl Compare for Clock<'_> {
                     (best.seconds(runs)?, b)
                 };
                 ratios.push(b / a);
+                // What is slower after a few pairs is not worth the others.
+                if ratios.len() == FEW && crate::bench::median(&mut ratios) >= 1.0 {
+                    break;
+                }
             }
             worst = worst.max(crate::bench::median(&mut ratios));
             if worst >= super::search::SHARE {
