@@ -1,13 +1,14 @@
 //! One kernel with a plan of its own: what is needed to run and time it without the model around it.
 //!
-//! Symbols have their largest values. What the kernel reads are inputs of plain elements in the order they are stored; what it
+//! Extents have their largest values. Positions have theirs where no extent varies with them, and else the smallest: both at their
+//! largest may lie beyond a state's end, which a caller is not allowed. What the kernel reads are inputs of plain elements in the order they are stored; what it
 //! writes or updates lies in the arena.
 
 use crate::lower::emit::Target;
 use crate::lower::map::Built;
 use crate::memory::align;
 use crate::schedule::{Scheduled, grid_size, listed, scalars};
-use mlxc_ir::graph::{Function, Op};
+use mlxc_ir::graph::{Function, Op, Symbol, SymbolKind};
 use mlxc_ir::kernel::Access;
 use mlxc_ir::{Layout, Size};
 use mlxc_package::plan;
@@ -15,7 +16,7 @@ use mlxc_package::plan;
 /// A plan of one entry, called as the kernel, that launches it once.
 pub fn alone(f: &Function, target: &Target<'_>, built: &Built) -> Scheduled {
     let kernel = &built.kernel;
-    let values: Vec<i64> = f.symbols.iter().map(|s| s.range.hi - s.range.hi % s.multiple.max(1)).collect();
+    let values = values(f);
     let at_most = |size: &Size| Size::constant(size.eval(&values));
     let phases = kernel.phases().len() as u32;
     let (mut inputs, mut buffers, mut arena) = (Vec::new(), Vec::new(), 0);
@@ -64,4 +65,20 @@ pub fn alone(f: &Function, target: &Target<'_>, built: &Built) -> Scheduled {
     plan.kernels.push(listed(kernel, built.template));
     plan.entries.push(entry);
     Scheduled { plan, kernels: vec![kernel.clone()], weights: Vec::new(), merges: Vec::new(), computed: Vec::new() }
+}
+
+/// Values of symbols that a step may have together.
+fn values(f: &Function) -> Vec<i64> {
+    let sized = f.symbols.iter().any(|s| s.kind == SymbolKind::Size);
+    let largest = |hi: i64, multiple: i64| hi - hi % multiple.max(1);
+    let values = |positions: bool| -> Vec<i64> {
+        let value = |s: &Symbol| match s.kind {
+            SymbolKind::Scalar if !positions => s.range.lo,
+            _ => largest(s.range.hi, s.multiple),
+        };
+        f.symbols.iter().map(value).collect()
+    };
+    let furthest = values(true);
+    let allowed = f.requires.iter().all(|r| r.eval(&furthest) >= 0);
+    if sized || !allowed { values(false) } else { furthest }
 }
