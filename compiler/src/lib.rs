@@ -28,6 +28,7 @@ pub mod report;
 pub mod rewrites;
 pub mod source;
 pub mod trace;
+pub mod tune;
 pub mod verify;
 pub mod web;
 pub mod weights;

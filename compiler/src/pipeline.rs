@@ -7,7 +7,9 @@ use mlxc_codegen::{gpu_profiles, profiles};
 use mlxc_ir::graph::{Function, Module};
 use mlxc_ir::{Diagnostic, TargetProfile};
 use mlxc_package::PackageError;
-use mlxc_passes::schedule::{Scheduled, schedule};
+use mlxc_passes::choices::Choices;
+use mlxc_passes::partition::Partition;
+use mlxc_passes::schedule::{self, Scheduled, schedule};
 use mlxc_passes::split::split_weights;
 use mlxc_passes::storage::{Layouts, Source, join_weights, layouts};
 use mlxc_passes::{canonicalise, decompose, eqsat, outline};
@@ -38,6 +40,8 @@ pub struct Options {
     pub outline: bool,
     /// Refuse a plan whose scratch is larger, in bytes.
     pub max_scratch: Option<u64>,
+    /// Sizes of kernels that were measured, see [`Tuning`](crate::tune::Tuning); the formulas' unless given.
+    pub choices: Choices,
     /// Threads that compile; the result does not depend on it.
     pub threads: usize,
     /// Where machine code of earlier compilations is found and this one's is kept; the result does not depend on it. None
@@ -81,12 +85,34 @@ impl Options {
 
     fn for_profile(profile: TargetProfile) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, Into::into);
-        Options { profile, level: Level::Strict, fuse: true, outline: true, max_scratch: None, threads, store: None }
+        Options {
+            profile,
+            level: Level::Strict,
+            fuse: true,
+            outline: true,
+            max_scratch: None,
+            choices: Choices::default(),
+            threads,
+            store: None,
+        }
+    }
+
+    /// How kernels are made.
+    pub(crate) fn scheduling(&self) -> schedule::Options<'_> {
+        schedule::Options {
+            fuse: self.fuse,
+            exact: self.level == Level::Exact,
+            threads: self.threads,
+            choices: &self.choices,
+        }
     }
 
     pub(crate) fn fingerprint(&self) -> String {
         let profile = serde_json::to_string(&self.profile).expect("a profile is plain data");
-        let text = format!("{:?} {} {} {:?} {profile}", self.level, self.fuse, self.outline, self.max_scratch);
+        let mut text = format!("{:?} {} {} {:?} {profile}", self.level, self.fuse, self.outline, self.max_scratch);
+        if !self.choices.is_empty() {
+            text.push_str(&format!(" {:?}", self.choices.kernels()));
+        }
         text.bytes()
             .fold([0xcbf2_9ce4_8422_2325u64, 0x6c62_272e_07bb_0142], |[a, b], x| {
                 let a = (a ^ u64::from(x)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -207,6 +233,22 @@ pub fn plan(module: &Module, options: &Options) -> Result<Planned, Errors> {
     Ok(planned)
 }
 
+/// Functions as they are lowered for a target, with their kernels and storage orders.
+pub(crate) struct Partitioned {
+    pub functions: Vec<(Function, Partition)>,
+    pub layouts: Layouts,
+}
+
+/// The kernels of a module for one target, apart from any plan.
+pub(crate) fn partitioned(module: &Module, options: &Options) -> Result<Partitioned, Errors> {
+    let mut clock = Clock { times: Vec::new(), started: Instant::now(), stage: &mut |_| {} };
+    let front = front(module, options, &mut clock)?;
+    let (decomposed, _) = split_weights(&front.decomposed, &front.sources, options.profile.limits.buffer_bytes)?;
+    let layouts = layouts(&decomposed, &options.profile)?;
+    let functions = schedule::kernels(&decomposed, &layouts, &options.profile, options.scheduling())?;
+    Ok(Partitioned { functions, layouts })
+}
+
 /// Stages that ran and the time each took.
 pub type StageTimes = Vec<(&'static str, Duration)>;
 
@@ -270,14 +312,8 @@ fn planned(front: &Front, options: &Options, clock: &mut Clock<'_>) -> Result<Pl
     let (decomposed, sources) = split_weights(&front.decomposed, &front.sources, limit)?;
     verified("split", &decomposed)?;
     let layouts = layouts(&decomposed, &options.profile)?;
-    let scheduled = clock.run("partition", || {
-        let how = mlxc_passes::schedule::Options {
-            fuse: options.fuse,
-            exact: options.level == Level::Exact,
-            threads: options.threads,
-        };
-        schedule(&decomposed, &sources, &layouts, &options.profile, how)
-    })?;
+    let scheduled =
+        clock.run("partition", || schedule(&decomposed, &sources, &layouts, &options.profile, options.scheduling()))?;
     check_buffers(&scheduled, limit)?;
     Ok(Planned { decomposed, sources, layouts, scheduled, times: Vec::new() })
 }

@@ -8,6 +8,7 @@ use crate::models::{Architecture, Config, EntryOptions, trace_model};
 use crate::packaging::{Extras, Packaging};
 use crate::pipeline::{Compiled, Level, Options, compile_targets, compile_with};
 use crate::quantization::{Quantization, Quantizing};
+use crate::tune::Tuning;
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
 use mlxc_codegen::llvm::CodeStore;
 use mlxc_ir::graph::Module;
@@ -55,6 +56,8 @@ pub struct Build {
     pub max_scratch: Option<u64>,
     /// Files of measured figures, each for one of the targets.
     pub profiles: Vec<PathBuf>,
+    /// A file of measured sizes of kernels, for one of the targets.
+    pub tuning: Option<PathBuf>,
     /// Leave out the members that dump, verify and explain read.
     pub strip: bool,
     /// Refuse native code in a package.
@@ -81,6 +84,7 @@ impl Build {
             outline: true,
             max_scratch: None,
             profiles: Vec::new(),
+            tuning: None,
             strip: false,
             untrusted: false,
             cache: false,
@@ -207,7 +211,7 @@ impl Build {
     ///
     /// # Errors
     /// A target that is not known, `MLXC0991` a limit of the cache that is no number, `MLXC0926` a target that is named twice, `MLXC0953` others beside `web`, `MLXC0973` a profile of
-    /// none of them.
+    /// none of them, or what [`Tuning`] says.
     pub fn options(&self) -> Result<Vec<Options>, Errors> {
         if self.is_for_browsers() && self.targets.len() > 1 {
             return Err(Diagnostic::new(953, "a folder for browsers holds no code for other targets")
@@ -242,6 +246,9 @@ impl Build {
                     .into());
             };
             figures.apply(&mut options.profile);
+        }
+        if let Some(path) = &self.tuning {
+            Tuning::read(path)?.apply(&mut all, path)?;
         }
         if all.is_empty() {
             return Err(Diagnostic::new(901, "no target is named").expected("cpu, or a profile's name").into());

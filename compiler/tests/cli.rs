@@ -701,3 +701,22 @@ fn a_profile_is_an_input_of_its_target_alone() {
     let gpu = fails(1, &["calibrate", "--target", "vulkan", "-o", s(&profile)]);
     assert!(gpu.contains("MLXC0970"), "{gpu}");
 }
+
+#[test]
+fn a_package_is_tuned_and_made_again_from_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let (model, tuning, first, second) = (fixture(), at("tuning.json"), at("first.mlxc"), at("second.mlxc"));
+    let tuned =
+        json(&["compile", s(&model), "-o", s(&first), "--tune", "3", "--tuning", s(&tuning), "--no-cache", "--json"]);
+    let steps = tuned["tuning_steps"].as_array().expect("a list");
+    assert!(!steps.is_empty() && steps.len() <= 3, "{steps:?}");
+    ok(&["compile", s(&model), "-o", s(&second), "--tuning", s(&tuning)]);
+    let read = |path: &Path| std::fs::read(path).expect("a package");
+    assert!(read(&first) == read(&second), "the same file gives the same package");
+    ok(&["verify", s(&model), "--tuning", s(&tuning)]);
+    fails(2, &["compile", s(&model), "-o", s(&first), "--tune", "3"]);
+    let gpu =
+        fails(1, &["compile", s(&model), "-o", s(&first), "--tune", "3", "--tuning", s(&tuning), "--target", "vulkan"]);
+    assert!(gpu.contains("MLXC0978"), "{gpu}");
+}

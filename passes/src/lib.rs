@@ -1,6 +1,8 @@
 //! Passes from Graph IR to kernels and a memory plan.
 
+pub mod alone;
 pub mod canonicalise;
+pub mod choices;
 pub mod computed;
 pub mod decompose;
 pub mod eqsat;

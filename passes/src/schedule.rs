@@ -1,5 +1,6 @@
 //! From partitioned functions to a plan: kernels listed once, calls expanded into launches, memory laid out.
 
+use crate::choices::Choices;
 use crate::computed::{Computed, computed};
 use crate::lower::emit::{Target, home};
 use crate::memory::{self, Interval, align};
@@ -53,13 +54,15 @@ pub struct Merges {
 
 /// How to schedule.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Fuse kernels; false leaves one an op.
     pub fuse: bool,
     /// Round every op's result to its dtype.
     pub exact: bool,
     /// Threads; the result does not depend on it.
     pub threads: usize,
+    /// Sizes of kernels that were measured.
+    pub choices: &'a Choices,
 }
 
 /// Lowers and plans a module whose composites are decomposed and whose weights are joined.
@@ -71,13 +74,12 @@ pub fn schedule(
     sources: &[Source],
     layouts: &Layouts,
     profile: &TargetProfile,
-    options: Options,
+    options: Options<'_>,
 ) -> Result<Scheduled, Diagnostic> {
     let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
     let mut parts = Vec::new();
     let mut merges = Vec::new();
-    for (f, p) in functions.iter().zip(partitions(module, &functions, layouts, profile, options)) {
-        let p = p?;
+    for (f, p) in functions.iter().zip(partitions(module, &functions, layouts, profile, options)?) {
         tracing::debug!("`{}`: {} kernels, {} merges refused", f.name, p.groups.len(), p.refused.len());
         for r in &p.raised {
             tracing::debug!(
@@ -126,18 +128,33 @@ pub fn schedule(
     Ok(s.out)
 }
 
+/// The functions as they are lowered, with their kernels.
+///
+/// # Errors
+/// `MLXC0320` an op without a kernel.
+pub fn kernels(
+    module: &Module,
+    layouts: &Layouts,
+    profile: &TargetProfile,
+    options: Options<'_>,
+) -> Result<Vec<(Function, Partition)>, Diagnostic> {
+    let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
+    let parts = partitions(module, &functions, layouts, profile, options)?;
+    Ok(functions.into_iter().zip(parts).collect())
+}
+
 /// Every function's kernels, functions in parallel: they do not depend on each other.
 fn partitions(
     module: &Module,
     functions: &[Function],
     layouts: &Layouts,
     profile: &TargetProfile,
-    options: Options,
-) -> Vec<Result<Partition, Diagnostic>> {
+    options: Options<'_>,
+) -> Result<Vec<Partition>, Diagnostic> {
     let weights = constant_params(module);
     let one = |i: usize| {
         let f = &functions[i];
-        let target = Target { profile, layouts: &layouts.params[i], exact: options.exact };
+        let target = Target { profile, layouts: &layouts.params[i], exact: options.exact, choices: options.choices };
         tracing::debug!("partition of `{}`: {} nodes", f.name, f.nodes.len());
         partition(f, &target, &weights[i], options.fuse).map_err(|r| {
             Diagnostic::new(320, format!("`{}` cannot be lowered: {}", f.name, r.text))
@@ -280,26 +297,7 @@ impl Scheduler<'_> {
         kernel.comment = Some(comment.clone());
         kernel.origin.clone_from(&origin);
         let n = self.out.kernels.len() as u32;
-        self.out.plan.kernels.push(plan::Kernel {
-            name: name.clone(),
-            comment,
-            template: group.built.template.to_string(),
-            origin,
-            buffers: kernel.buffers.iter().map(|b| access(b.access)).collect(),
-            constant: Vec::new(),
-            scalars: (kernel.symbols.len() + kernel.args.len()) as u32,
-            phases: kernel
-                .phases()
-                .iter()
-                .map(|p| plan::Phase {
-                    name: p.name.to_string(),
-                    symbol: format!("{name}__{}", p.name),
-                    group_bytes: p.memory.iter().map(|g| kernel.group(*g).bytes().div_ceil(64) * 64).sum(),
-                    lanes: 1,
-                    linear: false,
-                })
-                .collect(),
-        });
+        self.out.plan.kernels.push(listed(&kernel, group.built.template));
         self.bodies.insert(body, n);
         self.out.kernels.push(kernel);
         n
@@ -623,6 +621,30 @@ impl Building {
     }
 }
 
+/// A kernel as a plan lists it.
+pub(crate) fn listed(kernel: &Kernel, template: &str) -> plan::Kernel {
+    plan::Kernel {
+        name: kernel.name.to_string(),
+        comment: kernel.comment.as_deref().unwrap_or_default().to_string(),
+        template: template.to_string(),
+        origin: kernel.origin.clone(),
+        buffers: kernel.buffers.iter().map(|b| access(b.access)).collect(),
+        constant: Vec::new(),
+        scalars: (kernel.symbols.len() + kernel.args.len()) as u32,
+        phases: kernel
+            .phases()
+            .iter()
+            .map(|p| plan::Phase {
+                name: p.name.to_string(),
+                symbol: format!("{}__{}", kernel.name, p.name),
+                group_bytes: p.memory.iter().map(|g| kernel.group(*g).bytes().div_ceil(64) * 64).sum(),
+                lanes: 1,
+                linear: false,
+            })
+            .collect(),
+    }
+}
+
 fn access(a: Access) -> plan::Access {
     match a {
         Access::Read => plan::Access::Read,
@@ -640,7 +662,7 @@ fn stored_bytes(dtype: DType, layout: Layout, shape: &[u64]) -> u64 {
 }
 
 /// A kernel's text without the names and comments that do not change what it does.
-fn body(kernel: &Kernel) -> String {
+pub fn body(kernel: &Kernel) -> String {
     let mut k = kernel.clone();
     k.name = "kernel".into();
     k.comment = None;
@@ -655,7 +677,7 @@ fn body(kernel: &Kernel) -> String {
 }
 
 /// Values of a kernel's symbols, then of its index arguments, in terms of the entry's symbols.
-fn scalars(k: &Kernel, symbols: &[mlxc_ir::graph::Symbol]) -> Vec<Size> {
+pub(crate) fn scalars(k: &Kernel, symbols: &[mlxc_ir::graph::Symbol]) -> Vec<Size> {
     let by_name = |name: &str| {
         let at = symbols.iter().position(|s| &*s.name == name).expect("a kernel's scalars are its function's symbols");
         Size::symbol(SymId(at as u32))
@@ -665,7 +687,7 @@ fn scalars(k: &Kernel, symbols: &[mlxc_ir::graph::Symbol]) -> Vec<Size> {
 }
 
 /// A grid extent as a size of the entry.
-fn grid_size(k: &Kernel, e: IndexId, scalars: &[Size]) -> Size {
+pub(crate) fn grid_size(k: &Kernel, e: IndexId, scalars: &[Size]) -> Size {
     let go = |e: IndexId| grid_size(k, e, scalars);
     match k.index.get(e) {
         Index::Const(c) => Size::constant(c),

@@ -5,6 +5,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use mlxc::pipeline::{Options, plan};
 use mlxc_ir::DType;
+use mlxc_passes::choices::Choices;
 use mlxc_passes::memory::{Interval, place};
 use mlxc_passes::schedule::{self, schedule};
 use mlxc_passes::{canonicalise, decompose, eqsat, outline};
@@ -33,7 +34,7 @@ fn stages(c: &mut Criterion) {
         b.iter(|| planned.decomposed.functions.iter().for_each(|f| drop(black_box(decompose::decompose(f)))))
     });
     g.bench_function("partition, lower and plan", |b| {
-        let how = schedule::Options { fuse: true, exact: false, threads: 1 };
+        let how = schedule::Options { fuse: true, exact: false, threads: 1, choices: Choices::FORMULAS };
         b.iter(|| {
             let (m, s, l) = (&planned.decomposed, &planned.sources, &planned.layouts);
             schedule(black_box(m), s, l, &options.profile, how).is_ok()

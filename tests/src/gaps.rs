@@ -6,6 +6,7 @@ use mlxc_ir::graph::{
     BinaryOp, Function, FunctionBuilder, Module, Op, ReduceOp, Role, SymbolKind, TensorType, UnaryOp, ValueId,
 };
 use mlxc_ir::{DType, Range, Size, TargetProfile};
+use mlxc_passes::choices::Choices;
 use mlxc_passes::lower::emit::Target;
 use mlxc_passes::partition::{beam::beam, exact::exact, partition};
 use mlxc_passes::prepare::prepare;
@@ -132,7 +133,7 @@ pub fn against_all(seeds: std::ops::Range<u64>, most: usize, copies: usize, prof
         let ops = 2 + Random::new(seed ^ 0x5eed).below(most as u64 - 1) as usize;
         let f = chain(seed, ops);
         let layouts = wanted(&f, profile);
-        let target = Target { profile, layouts: &layouts, exact: false };
+        let target = Target { profile, layouts: &layouts, exact: false, choices: Choices::FORMULAS };
         let best = exact(&f, &target, &[], copies, most);
         let Some(best) = best else { continue };
         let found = partition(&f, &target, &[], true).unwrap_or_else(|r| panic!("no partition: {}", r.text));
@@ -148,7 +149,7 @@ pub fn against_beam(name: &str, module: &Module, profile: &TargetProfile, width:
     let layouts = mlxc_passes::storage::layouts(module, profile).expect("layouts agree");
     for (i, f) in module.functions.iter().enumerate() {
         let f = prepare(f).expect("the function is verified");
-        let target = Target { profile, layouts: &layouts.params[i], exact: false };
+        let target = Target { profile, layouts: &layouts.params[i], exact: false, choices: Choices::FORMULAS };
         let found = partition(&f, &target, &weights[i], true).unwrap_or_else(|r| panic!("no partition: {}", r.text));
         let best = beam(&f, &target, &weights[i], width).expect("every node has a kernel");
         gaps.note(format!("{name} {}", f.name), found.objective.value(&target), best.objective.value(&target));

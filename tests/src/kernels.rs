@@ -4,6 +4,7 @@ use mlxc_ir::graph::interpret::{self, Mode, Tensor, bind};
 use mlxc_ir::graph::{Function, Module, Op, Role, SymbolKind, ValueId};
 use mlxc_ir::kernel::{Access, BufferData, Kernel, Options, Scalar, print, run, verify};
 use mlxc_ir::{DType, Layout, TargetProfile};
+use mlxc_passes::choices::Choices;
 use mlxc_passes::decompose::decompose;
 use mlxc_passes::lower::emit::{Target, home};
 use mlxc_passes::partition::{Partition, partition, stored_root};
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 pub fn kernels(f: &Function, profile: &TargetProfile, fuse: bool) -> (Function, Partition, BTreeMap<u32, Layout>) {
     let f = decompose(f).expect("the function decomposes");
     let layouts = wanted(&f, profile);
-    let target = Target { profile, layouts: &layouts, exact: false };
+    let target = Target { profile, layouts: &layouts, exact: false, choices: Choices::FORMULAS };
     let p = partition(&f, &target, &[], fuse).unwrap_or_else(|r| panic!("no partition: {} {}", r.code, r.text));
     for g in &p.groups {
         if let Err(e) = verify(&g.built.kernel) {

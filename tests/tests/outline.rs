@@ -7,6 +7,7 @@ use mlxc_ir::graph::{
 };
 use mlxc_ir::{DType, Range, Size};
 use mlxc_passes::canonicalise::canonicalise_module;
+use mlxc_passes::choices::Choices;
 use mlxc_passes::inline::inline;
 use mlxc_passes::lower::emit::home;
 use mlxc_passes::outline::outline;
@@ -71,7 +72,7 @@ fn scheduled(m: &Module) -> (Vec<usize>, usize) {
     let functions = m.functions.iter().map(decompose).collect::<Result<_, _>>().expect("composites decompose");
     let m = canonicalise_module(&Module { functions, ..m }).expect("canonical form");
     let layouts = storage::layouts(&m, &profile).expect("layouts agree");
-    let options = schedule::Options { fuse: true, exact: false, threads: 2 };
+    let options = schedule::Options { fuse: true, exact: false, threads: 2, choices: Choices::FORMULAS };
     let s = schedule::schedule(&m, &sources, &layouts, &profile, options).expect("a schedule");
     (s.plan.entries.iter().map(|e| e.launches.len()).collect(), s.kernels.len())
 }

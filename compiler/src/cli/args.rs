@@ -132,6 +132,9 @@ pub struct BuildOptions {
     /// Decide by the figures that `mlxc calibrate` measured instead of the target's own; once for each target.
     #[arg(long, value_name = "FILE")]
     pub profile: Vec<PathBuf>,
+    /// Size kernels as a file says that `mlxc compile --tune` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub tuning: Option<PathBuf>,
 }
 
 /// A numerics level.
@@ -152,6 +155,10 @@ pub struct Compile {
     /// The package to write, or the folder for browsers.
     #[arg(short, long)]
     pub output: PathBuf,
+    /// Measure other sizes of kernels first, at most so many, and write those that are faster to the file of --tuning. The first
+    /// target is a CPU that this machine is.
+    #[arg(long, value_name = "STEPS", requires = "tuning")]
+    pub tune: Option<usize>,
     /// Leave out what dump, verify and explain read.
     #[arg(long)]
     pub strip: bool,

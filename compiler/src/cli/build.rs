@@ -2,13 +2,16 @@
 
 use super::args::{Compile, Inspect};
 use super::progress::Progress;
-use super::{Outcome, print};
+use super::{Failure, Outcome, print, write_file};
 use mlxc::Diagnostic;
 use mlxc::packaging::Packaging;
 use mlxc::pipeline::Compiled;
 use mlxc::report::{PlanReport, human, report};
+use mlxc::source::Build;
+use mlxc::tune::search::Step;
 use serde_json::json;
 use std::fmt::Write;
+use std::path::Path;
 
 pub fn compile(a: &Compile) -> Outcome {
     let mut build = a.build.build();
@@ -24,6 +27,17 @@ pub fn compile(a: &Compile) -> Outcome {
         mlxc::web::check_folder(&a.output)?;
     }
     let progress = Progress::new();
+    let tuned = match (a.tune, build.tuning.take()) {
+        (Some(steps), Some(file)) => {
+            let tried = tune(&build, steps, &file, &progress)?;
+            build.tuning = Some(file);
+            Some(tried)
+        }
+        (_, file) => {
+            build.tuning = file;
+            None
+        }
+    };
     let all = build.compile_all(&mut |s| progress.stage(s))?;
     progress.stage("opening weights");
     let weights = build.weights(&all[0].traced)?;
@@ -46,13 +60,16 @@ pub fn compile(a: &Compile) -> Outcome {
         let mut out = target_json(&all[0]);
         out["output"] = json!(a.output.display().to_string());
         out["seconds"] = json!(elapsed.as_secs_f64());
+        if let Some(tried) = &tuned {
+            out["tuning_steps"] = json!(tried);
+        }
         if all.len() > 1 {
             out["package_weight_bytes"] = json!(total);
             out["targets"] = all.iter().map(target_json).collect();
         }
         return print(&format!("{out:#}\n"));
     }
-    let mut out = String::new();
+    let mut out = tuned.as_deref().map(tuning_table).unwrap_or_default();
     for c in &all {
         if all.len() > 1 {
             let _ = writeln!(out, "== {}", c.target());
@@ -85,6 +102,24 @@ pub fn compile(a: &Compile) -> Outcome {
         elapsed.as_secs_f64()
     );
     print(&out)
+}
+
+/// Measures kernels and writes the file of what is faster.
+fn tune(build: &Build, steps: usize, file: &Path, progress: &Progress) -> Result<Vec<Step>, Failure> {
+    progress.stage("tune");
+    let module = build.trace()?;
+    let (tuning, tried) = mlxc::tune::tune(&module, &build.options()?[0], steps, &mut |s| progress.stage(s))?;
+    write_file(file, tuning.text().as_bytes())?;
+    Ok(tried)
+}
+
+fn tuning_table(tried: &[Step]) -> String {
+    let kept: Vec<&Step> = tried.iter().filter(|s| s.kept).collect();
+    let mut out = format!("{} sizes of kernels measured, {} of them faster\n", tried.len(), kept.len());
+    for s in kept {
+        let _ = writeln!(out, "{:.3} of the time with {} {}: {}", s.ratio, s.knob, s.value, s.kernel);
+    }
+    out
 }
 
 fn target_json(c: &Compiled) -> serde_json::Value {

@@ -149,6 +149,7 @@ impl BuildArgs {
             outline: !self.options.no_outline,
             max_scratch: self.options.max_scratch,
             profiles: self.options.profile.clone(),
+            tuning: self.options.tuning.clone(),
             strip: false,
             untrusted: self.options.untrusted,
             cache: !self.options.no_cache,

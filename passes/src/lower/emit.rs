@@ -5,6 +5,7 @@
 //! Coordinates that mention the lane atom make vectors; others make scalars, which the arithmetic splats. Where
 //! lanes do not fall on neighbouring elements, each lane is emitted on its own.
 
+use crate::choices::{Choices, Knob};
 use crate::lower::coord::{Atom, AtomId, Coord, Space};
 use crate::lower::elementwise::{self, compute};
 use crate::lower::pull::Sizes;
@@ -41,6 +42,15 @@ pub struct Target<'a> {
     pub layouts: &'a BTreeMap<u32, Layout>,
     /// Round every op's result to its dtype.
     pub exact: bool,
+    /// Sizes that were measured to be better than the formulas'.
+    pub choices: &'a Choices,
+}
+
+impl Target<'_> {
+    /// A size of the kernel around an anchor: what was measured, else the formula's.
+    pub fn choose(&self, knob: &Knob, f: &Function, anchor: u32, formula: i64) -> i64 {
+        self.choices.get(knob, f, anchor).unwrap_or(formula)
+    }
 }
 
 /// What a kernel buffer is bound to.

@@ -5,6 +5,7 @@
 //! tiles of registers to the block in group memory. What stands after the product reads it there: elementwise
 //! nodes of the product's shape are epilogues.
 
+use crate::choices;
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Emitter, Lowered, Refusal, Region, Target};
@@ -129,7 +130,10 @@ pub fn build(
     }
     let k = KernelBuilder::new(name);
     let mut e = Emitter::new(&k, f, target, region);
-    let plan = Plan::new(target, i64::from(e.width));
+    let mut plan = Plan::new(target, i64::from(e.width));
+    plan.block_rows = plan.rows * target.choose(&choices::PRODUCT_TILES, f, anchor, plan.block_rows / plan.rows);
+    plan.block_columns =
+        plan.lanes * target.choose(&choices::PRODUCT_VECTORS, f, anchor, plan.block_columns / plan.lanes);
     let rank = shape.len();
     let (m, n) = (shape[rank - 2].clone(), shape[rank - 1].clone());
     let depth = f.ty(node.inputs[0]).shape[if transpose_a { rank - 2 } else { rank - 1 }].clone();

@@ -1,5 +1,6 @@
 //! The kernel of a region: which template its anchor asks for, and whether what was built can run.
 
+use crate::choices::Choices;
 use crate::lower::emit::{Refusal, Region, Target, is_free};
 use crate::lower::map::Built;
 use crate::lower::{attention, line, map, matmul, product};
@@ -8,11 +9,24 @@ use mlxc_ir::profile::TargetKind;
 use mlxc_package::MAX_GROUP_BYTES;
 use std::collections::BTreeSet;
 
-/// Builds the kernel of a set of nodes with the template their anchor asks for.
+/// Builds the kernel of a set of nodes with the template their anchor asks for. A kernel that only a choice refuses is built by
+/// the formulas: choices decide how large its pieces are, never whether it exists.
 ///
 /// # Errors
 /// A refusal where no template fits.
 pub fn build(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[ValueId]) -> Result<Built, Refusal> {
+    let built = build_chosen(f, target, nodes, outputs);
+    if built.is_ok() || target.choices.is_empty() {
+        return built;
+    }
+    build_chosen(f, &Target { choices: Choices::FORMULAS, ..*target }, nodes, outputs)
+}
+
+/// As [`build`], by the choices alone.
+///
+/// # Errors
+/// As [`build`], and where a choice does not fit.
+pub fn build_chosen(f: &Function, target: &Target<'_>, nodes: &Region, outputs: &[ValueId]) -> Result<Built, Refusal> {
     let mut products = Vec::new();
     let mut attentions = Vec::new();
     let mut lines = Vec::new();

@@ -16,7 +16,7 @@ mod objective;
 mod settle;
 mod space;
 
-pub use kernel::build;
+pub use kernel::{build, build_chosen};
 pub use objective::{Objective, byte_cost, cost};
 
 use crate::lower::emit::{Refusal, Region, Target, is_free};

@@ -6,7 +6,7 @@
 //! 2022). Scores are vectors over keys, so a key cache stored in panels is read without horizontal sums.
 
 mod tiles;
-
+use crate::choices;
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
@@ -132,7 +132,7 @@ pub(super) fn plan(f: &Function, e: &Emitter<'_, '_>, anchor: u32) -> Lowered<Pl
     let block = match matrix {
         Some((block, _)) => block,
         None if one => 1,
-        None => (ROWS / group).max(1),
+        None => (e.target.choose(&choices::ATTENTION_ROWS, f, anchor, ROWS) / group).max(1),
     };
     let rows = group * block;
     // Rows of a register tile: each has an accumulator, and a load of a key or a value serves all of them.

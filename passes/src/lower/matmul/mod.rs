@@ -13,6 +13,7 @@ mod tiles;
 
 pub(super) use parts::{push, spine, stored_value};
 
+use crate::choices;
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
 use crate::lower::emit::{Anchor, Binding, Emitter, Lowered, Refusal, Region, Target, Work};
@@ -143,6 +144,7 @@ pub fn build(
         _ if tiled && columns >= 16 * block * 2 * i64::from(target.profile.cores) => 16 * block,
         _ => 8 * block,
     };
+    let goal = target.choose(&choices::MATMUL_BLOCKS, f, anchor, goal / block) * block;
     let widest = |least: i64| {
         let padded = ((columns + block - 1) / block) * block;
         let mut w = least;
@@ -278,6 +280,8 @@ fn emit_kernel<'k>(
         }
         Factor::Quantized(w) => w.shape(&e, target.profile, rows, inner, dtype),
     };
+    let tiles = target.choose(&choices::MATMUL_TILES, f, anchor, s.tiles);
+    let s = s.with_tiles(&e, tiles);
     let rows_block = s.mr * s.tiles;
     let groups: i64 = parts.iter().map(|p| (p.columns + plan.width - 1) / plan.width).sum();
     let most_rows = e.size_max(&s.rows) as i64;

@@ -42,6 +42,12 @@ impl Shape {
         self.rows.as_const() == Some(1)
     }
 
+    /// The shape with so many tiles a task, or as many as there are.
+    pub fn with_tiles(self, e: &Emitter<'_, '_>, tiles: i64) -> Self {
+        let most = (e.size_max(&self.rows) as i64 + self.mr - 1) / self.mr;
+        Shape { tiles: tiles.min(most).max(1), ..self }
+    }
+
     /// Rows of a task.
     pub fn rows_block(&self) -> i64 {
         self.mr * self.tiles
