@@ -7,6 +7,7 @@
 //! fuses into every template. Whether a region can be one kernel is answered by building it.
 
 pub mod attention;
+mod blocks;
 pub mod coord;
 mod dequantize;
 mod elementwise;
