@@ -132,6 +132,9 @@ fn attempt(
         let coords = axes.coords(&mut e, ix);
         let trips = axes.trips;
         result = e.scoped(trips, |e| {
+            if !nest.scalar {
+                e.keep_rows(&nest.hoisted, outputs, &coords);
+            }
             e.emit_reductions(&nest.hoisted)?;
             if nest.scalar {
                 return store_all(e, outputs, &coords);

@@ -13,6 +13,7 @@ mod dequantize;
 mod elementwise;
 pub mod emit;
 mod gpu;
+mod kept;
 pub mod line;
 pub mod map;
 pub mod matmul;

@@ -173,6 +173,9 @@ impl<'k> Emitter<'k, '_> {
         let start = |x: &Val<'k>| Running::new(self.k, "lanes_total", x.splat(self.width), vectors);
         let totals: Vec<Running<'k>> = identities.iter().map(start).collect();
         let tail = self.tail.take();
+        if outer.is_empty() {
+            self.fill_rows(&folds.iter().map(|f| f.x).collect::<Vec<_>>());
+        }
         self.loops_over(outer, shape, kept.to_vec(), &mut |e, at| {
             e.block_loop("c", &shape[last], &Coord::constant(0), &mut |e, block| {
                 block.each(e, &mut |e, c, i| {
@@ -190,6 +193,7 @@ impl<'k> Emitter<'k, '_> {
             })
         })?;
         self.tail = tail;
+        self.rows_are_full();
         let mut results = Vec::with_capacity(folds.len());
         for (f, total) in folds.iter().zip(&totals) {
             let lanes = total.combined(self.k, |a, b| elementwise::binary(self.k, f.how.binary(), a, b));
