@@ -65,6 +65,22 @@ impl Region {
     }
 }
 
+/// Asks for huge pages where whole ones lie within fresh memory: streams over small pages miss the TLB in every one.
+pub(crate) fn advise_huge_pages(bytes: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        let first = bytes.as_ptr().align_offset(HUGE_PAGE);
+        let whole = bytes.len().saturating_sub(first) / HUGE_PAGE * HUGE_PAGE;
+        if whole > 0 {
+            let start = bytes[first..].as_mut_ptr();
+            // SAFETY: the range is the caller's own and stays as it is. Advice only, so an error is none.
+            unsafe { libc::madvise(start.cast(), whole, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}
+
 /// Offsets that put pieces of these sizes one after another as kernels need them, and the bytes of all.
 pub(crate) fn pack(sizes: impl Iterator<Item = u64>) -> (Vec<u64>, u64) {
     let mut total = 0;

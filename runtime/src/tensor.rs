@@ -1,6 +1,7 @@
 //! Tensors in host memory, as callers hand them over and get them back.
 
 use crate::RuntimeError;
+use crate::memory::advise_huge_pages;
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 use mlxc_package::{BUFFER_ALIGNMENT, DType};
@@ -19,11 +20,13 @@ impl Storage {
     pub(crate) fn zeroed(what: &dyn Fn() -> String, bytes: u64) -> Result<Self, RuntimeError> {
         let lines = usize::try_from(bytes.div_ceil(BUFFER_ALIGNMENT)).ok();
         let lines = lines.and_then(|n| bytemuck::allocation::try_zeroed_vec(n).ok());
-        lines.map(Storage).ok_or_else(|| RuntimeError::Memory {
+        let mut storage = lines.map(Storage).ok_or_else(|| RuntimeError::Memory {
             what: what(),
             bytes,
             source: io::Error::from(io::ErrorKind::OutOfMemory),
-        })
+        })?;
+        advise_huge_pages(storage.bytes_mut());
+        Ok(storage)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -98,7 +98,7 @@ fn folds_of_one_read_are_one_pass() {
     let options = Options::for_target("x86-64-v3").unwrap_or_else(|e| panic!("{e}"));
     let planned = plan(&module, &options).unwrap_or_else(|e| panic!("{e}"));
     let text: String = planned.scheduled.kernels.iter().map(mlxc_ir::kernel::print).collect();
-    assert_eq!(text.matches("for ").count(), 1, "{text}");
+    assert_eq!(text.matches("for c ").count(), 1, "{text}");
 }
 
 /// The book's table of patterns.

@@ -8,6 +8,7 @@
 use crate::choices::{Choices, Knob};
 use crate::lower::coord::{Atom, AtomId, Coord, Space};
 use crate::lower::elementwise::{self, compute};
+use crate::lower::kept::KeptRow;
 use crate::lower::pull::Sizes;
 use mlxc_ir::graph::{Function, Literal, Op, Role, TensorType, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, KernelBuilder, Type, Val};
@@ -140,6 +141,7 @@ pub struct Emitter<'k, 'f> {
     pub(super) uniform: bool,
     /// Lanes that share what is emitted next, on GPUs.
     pub(super) team: Option<Team<'k>>,
+    pub(super) kept_rows: Vec<KeptRow<'k>>,
 }
 
 /// An aligned run of lanes of a group that compute one value together.
@@ -206,6 +208,7 @@ impl<'k, 'f> Emitter<'k, 'f> {
             columns: Vec::new(),
             uniform: false,
             team: None,
+            kept_rows: Vec::new(),
         };
         // Atoms of symbols come first, so that builds of one kernel agree on them.
         for i in 0..f.symbols.len() {
@@ -460,11 +463,16 @@ impl<'k, 'f> Emitter<'k, 'f> {
         if let Some(found) = self.scopes.iter().rev().find_map(|s| s.get(&key)) {
             return Ok(*found);
         }
+        if let Some(value) = self.kept(v, coords) {
+            self.keep(v, coords, value);
+            return Ok(value);
+        }
         let value = self.produce(v, coords)?;
         let node = self.f.node(v);
         let shared = self.uses[v.node as usize] > 1 || node.name.is_some();
         let computed = self.region.contains(&v.node) && !matches!(node.op, Op::Full { .. });
         let value = if computed && shared { self.k.let_(&self.local_name(v), value) } else { value };
+        self.fill(v, coords, value);
         self.keep(v, coords, value);
         Ok(value)
     }

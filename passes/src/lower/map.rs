@@ -5,11 +5,13 @@
 //! that makes a norm or a softmax one kernel. A first build finds those reductions and the loop splits that make
 //! every index affine; the last build uses both.
 
+use crate::lower::blocks::Block;
 use crate::lower::coord::{Atom, Coord};
 use crate::lower::emit::{Binding, Emitter, Lowered, Refusal, Region, Target, Work, home};
 use crate::lower::gpu::{self, is_gpu};
+use crate::lower::memory::stored;
 use mlxc_ir::graph::{Function, Op, ValueId};
-use mlxc_ir::kernel::{Access, Ix, Kernel, KernelBuilder, Subgroup};
+use mlxc_ir::kernel::{Access, Ix, Kernel, KernelBuilder, Subgroup, Type};
 use mlxc_ir::{Range, Size};
 use std::collections::BTreeMap;
 
@@ -130,6 +132,9 @@ fn attempt(
         let coords = axes.coords(&mut e, ix);
         let trips = axes.trips;
         result = e.scoped(trips, |e| {
+            if !nest.scalar {
+                e.keep_rows(&nest.hoisted, outputs, &coords);
+            }
             e.emit_reductions(&nest.hoisted)?;
             if nest.scalar {
                 return store_all(e, outputs, &coords);
@@ -144,11 +149,7 @@ fn attempt(
                     continue;
                 }
                 let part = block.filter(|_| d == shape).map(|()| ix[ix.len() - 1]);
-                columns(e, &d[rows], nest, rows, part, &mut |e, c| {
-                    let mut at = coords.clone();
-                    at.push(c);
-                    store_all(e, &same, &at)
-                })?;
+                columns(e, &d[rows], nest, rows, part, &mut |e, block| store_block(e, &same, &coords, &block))?;
             }
             Ok(())
         });
@@ -180,26 +181,65 @@ fn column_block(e: &Emitter<'_, '_>, shape: &[Size], rows: usize) -> Option<()> 
 /// Stores outputs at coordinates of their domain.
 pub fn store_all(e: &mut Emitter<'_, '_>, outputs: &[ValueId], at: &[Coord]) -> Lowered<()> {
     for v in outputs {
-        let f = e.f;
-        if home(f, *v) == *v {
-            let value = e.emit(*v, at)?;
-            e.store(*v, at, value, Access::Write)?;
-            continue;
-        }
-        // A state write: the update's element, at the window's place.
-        let node = f.node(*v);
-        let Op::SliceUpdate { axes } = &node.op else { unreachable!("only updates have another home") };
-        let value = e.emit(node.inputs[1], at)?;
-        let (whole, window) = (&f.ty(*v).shape, &f.ty(node.inputs[1]).shape);
-        let mut place = at.to_vec();
-        for (i, a) in axes.iter().enumerate() {
-            let a = *a as usize;
-            let start = e.window_start(node.inputs[2 + i], &whole[a], &window[a])?;
-            place[a] = start.plus(&at[a], 1);
-        }
-        e.store(*v, &place, value, Access::Update)?;
+        let value = e.emit(written(e.f, *v), at)?;
+        let (place, access) = place(e, *v, at)?;
+        e.store(*v, &place, value, access)?;
     }
     Ok(())
+}
+
+/// The value that is stored for an output: a state write stores its update.
+fn written(f: &Function, v: ValueId) -> ValueId {
+    if home(f, v) == v { v } else { f.node(v).inputs[1] }
+}
+
+/// Where an output's element at coordinates of its domain is stored: that of a state write at the window's place.
+fn place(e: &mut Emitter<'_, '_>, v: ValueId, at: &[Coord]) -> Lowered<(Vec<Coord>, Access)> {
+    let f = e.f;
+    let mut place = at.to_vec();
+    if home(f, v) == v {
+        return Ok((place, Access::Write));
+    }
+    let node = f.node(v);
+    let Op::SliceUpdate { axes } = &node.op else { unreachable!("only updates have another home") };
+    let (whole, window) = (&f.ty(v).shape, &f.ty(node.inputs[1]).shape);
+    for (i, a) in axes.iter().enumerate() {
+        let a = *a as usize;
+        let start = e.window_start(node.inputs[2 + i], &whole[a], &window[a])?;
+        place[a] = start.plus(&at[a], 1);
+    }
+    Ok((place, Access::Update))
+}
+
+/// Stores a block of a row of outputs, after all of it is computed.
+fn store_block(e: &mut Emitter<'_, '_>, outputs: &[ValueId], row: &[Coord], block: &Block) -> Lowered<()> {
+    let at = |c: Coord| row.iter().cloned().chain([c]).collect::<Vec<_>>();
+    if block.vectors == 1 {
+        return block.each(e, &mut |e, c, _| store_all(e, outputs, &at(c)));
+    }
+    let held: Vec<_> = outputs
+        .iter()
+        .map(|v| {
+            let ty = Type::vector(stored(e.f.ty(*v).dtype), e.width);
+            e.k.reg(&format!("{}_block", e.local_name(*v)), ty, &[block.vectors], None)
+        })
+        .collect();
+    block.each(e, &mut |e, c, i| {
+        let at = at(c);
+        for (v, held) in outputs.iter().zip(&held) {
+            let value = e.emit(written(e.f, *v), &at)?;
+            held.set([i], e.narrowed(value, e.f.ty(*v).dtype));
+        }
+        Ok(())
+    })?;
+    block.each(e, &mut |e, c, i| {
+        let at = at(c);
+        for (v, held) in outputs.iter().zip(&held) {
+            let (place, access) = place(e, *v, &at)?;
+            e.store_narrowed(*v, &place, held.get([i]), access)?;
+        }
+        Ok(())
+    })
 }
 
 /// The vector loops over one row, with its splits or its block.
@@ -209,7 +249,7 @@ fn columns<'k>(
     nest: &Nest,
     axis: usize,
     block: Option<Ix<'k>>,
-    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Coord) -> Lowered<()>,
+    body: &mut dyn FnMut(&mut Emitter<'k, '_>, Block) -> Lowered<()>,
 ) -> Lowered<()> {
     if let Some(b) = block {
         let whole = extent.clone();
@@ -219,9 +259,7 @@ fn columns<'k>(
         let full = whole.floor_div(COLUMN_BLOCK);
         let exact = whole.modulo(COLUMN_BLOCK).as_const() == Some(0);
         let mut result = Ok(());
-        let mut inside = |e: &mut Emitter<'k, '_>| {
-            e.vector_loop("c", &Size::constant(COLUMN_BLOCK), &mut |e, c, _| body(e, base.plus(&c, 1)))
-        };
+        let mut inside = |e: &mut Emitter<'k, '_>| e.block_loop("c", &Size::constant(COLUMN_BLOCK), &base, body);
         if exact {
             return inside(e);
         }
@@ -234,14 +272,12 @@ fn columns<'k>(
         let cond = b.ge(hi);
         let mut result = Ok(());
         e.k.if_(cond, || {
-            result = e.scoped(1.0 / (n as f64).max(1.0), |e| {
-                e.vector_loop("c", &rest, &mut |e, c, _| body(e, start.plus(&c, 1)))
-            });
+            result = e.scoped(1.0 / (n as f64).max(1.0), |e| e.block_loop("c", &rest, &start, body));
         });
         return result;
     }
     let factors = nest.splits.get(&axis).cloned().unwrap_or_default();
-    e.split_vector_loop("c", extent, &factors, &mut |e, c, _| body(e, c))
+    e.split_block_loop("c", extent, &factors, body)
 }
 
 /// Grid axes for the rows.

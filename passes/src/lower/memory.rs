@@ -55,11 +55,7 @@ impl<'k> Emitter<'k, '_> {
             let plain = plain.expect("only weights and states have storage orders, and their shapes are constant");
             extents.extend(layout.stored_shape(&plain).iter().map(|n| self.k.int(*n as i64)));
         }
-        let dtype = match f.ty(v).dtype {
-            DType::Bool => DType::U8,
-            d => d,
-        };
-        let b = self.k.buffer(&self.local_name(v), dtype, &extents, access);
+        let b = self.k.buffer(&self.local_name(v), stored(f.ty(v).dtype), &extents, access);
         self.buffers.insert(key, b);
         self.bindings.push(Binding { value: v, access, scratch: None });
         Ok(b)
@@ -148,8 +144,41 @@ impl<'k> Emitter<'k, '_> {
         Ok(self.k.let_(&format!("{}_v", self.local_name(v)), value))
     }
 
+    /// True for results that the last-level cache cannot hold, whatever the sizes: who reads them finds them in memory,
+    /// so a store need not fetch their lines first.
+    fn streams(&self, home: ValueId, access: Access) -> bool {
+        let cache = self.target.profile.caches.l3;
+        let ty = self.f.ty(home);
+        let least = |d: &Size| d.bounds(&self.ranges).lo.max(0) as f64;
+        let bytes = ty.shape.iter().map(least).product::<f64>() * ty.dtype.bytes() as f64;
+        access == Access::Write && cache > 0 && bytes > cache as f64
+    }
+
     /// Stores a value in compute type at coordinates of `v`'s shape; lanes must be neighbours or are stored one by one.
     pub fn store(&mut self, v: ValueId, coords: &[Coord], value: Val<'k>, access: Access) -> Lowered<()> {
+        let value = self.narrowed(value, self.f.ty(v).dtype);
+        self.store_narrowed(v, coords, value, access)
+    }
+
+    /// A value in compute type as memory holds it.
+    pub(super) fn narrowed(&self, value: Val<'k>, dtype: DType) -> Val<'k> {
+        match dtype {
+            DType::Bool => {
+                let (one, zero) = (self.k.int_constant(1, DType::U8), self.k.int_constant(0, DType::U8));
+                elementwise::select(value, one, zero)
+            }
+            d => value.cast(d),
+        }
+    }
+
+    /// As [`Emitter::store`], of a value as memory holds it.
+    pub(super) fn store_narrowed(
+        &mut self,
+        v: ValueId,
+        coords: &[Coord],
+        value: Val<'k>,
+        access: Access,
+    ) -> Lowered<()> {
         let home = self.home(v);
         let ty = self.f.ty(home).clone();
         let buffer = self.buffer(home, &ty.shape, access)?;
@@ -157,13 +186,6 @@ impl<'k> Emitter<'k, '_> {
         *self.loaded.entry(home).or_default() += lanes * self.trips * ty.dtype.bytes() as f64;
         let layout = self.layout(home);
         let stored = self.stored(layout, coords);
-        let value = match ty.dtype {
-            DType::Bool => {
-                let (one, zero) = (self.k.int_constant(1, DType::U8), self.k.int_constant(0, DType::U8));
-                elementwise::select(value, one, zero)
-            }
-            d => value.cast(d),
-        };
         if !self.is_vector(&stored) {
             let at: Vec<Ix<'k>> = stored.iter().map(|c| self.ix(c)).collect();
             buffer.at(&at).store(value);
@@ -175,6 +197,7 @@ impl<'k> Emitter<'k, '_> {
             let at: Vec<Ix<'k>> = base.iter().map(|c| self.ix(c)).collect();
             let place = buffer.at(&at);
             match self.tail {
+                None if self.streams(home, access) => place.vec(self.width).store_nt(value),
                 None => place.vec(self.width).store(value),
                 Some(n) => place.first(self.width, n).store(value),
             }
@@ -195,4 +218,9 @@ impl<'k> Emitter<'k, '_> {
         });
         Ok(())
     }
+}
+
+/// The type in which memory holds elements of a dtype.
+pub(super) fn stored(dtype: DType) -> DType {
+    if dtype == DType::Bool { DType::U8 } else { dtype }
 }

@@ -7,11 +7,13 @@
 //! fuses into every template. Whether a region can be one kernel is answered by building it.
 
 pub mod attention;
+mod blocks;
 pub mod coord;
 mod dequantize;
 mod elementwise;
 pub mod emit;
 mod gpu;
+mod kept;
 pub mod line;
 pub mod map;
 pub mod matmul;

@@ -3,6 +3,7 @@
 //! A reduction over the last axis at scalar coordinates runs along vectors with several accumulators; any other runs
 //! element by element (or vector by vector of its result). Sums of half types accumulate in f32.
 
+use crate::lower::blocks::Running;
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::{self, compute};
 use crate::lower::emit::{Emitter, Lowered, Team, is_free};
@@ -147,40 +148,60 @@ impl<'k> Emitter<'k, '_> {
     /// Folds of values of one shape over the same elements, in one pass.
     fn fold_alone(&mut self, folds: &[Fold], axes: &[u32], kept: &[Coord]) -> Lowered<Vec<Val<'k>>> {
         let shape = self.f.ty(folds[0].x).shape.clone();
-        let along = axes.last().is_some_and(|a| *a as usize + 1 == shape.len()) && !self.is_vector(kept);
-        let wide = along || self.is_vector(kept);
-        let identities: Vec<Val<'k>> = folds.iter().map(|f| self.literal(f.identity(), f.acc)).collect();
-        let name = if along { "lanes_total" } else { "total" };
-        let start = |x: &Val<'k>| if wide { x.splat(self.width) } else { *x };
-        let totals: Vec<Var<'k>> = identities.iter().map(|x| self.k.var(name, start(x))).collect();
-        let (outer, last) = (if along { &axes[..axes.len() - 1] } else { axes }, shape.len() - 1);
-        let tail = if along { self.tail.take() } else { self.tail };
-        self.loops_over(outer, &shape, kept.to_vec(), &mut |e, at| {
-            if !along {
-                for (f, total) in folds.iter().zip(&totals) {
-                    let value = e.element(f.x, &at, f.acc)?;
-                    e.accumulate(total, value, f.how, &at);
-                }
-                return Ok(());
+        let wide = self.is_vector(kept);
+        if !wide && axes.last().is_some_and(|a| *a as usize + 1 == shape.len()) {
+            return self.fold_along(folds, &shape, &axes[..axes.len() - 1], kept);
+        }
+        let start = |x: Val<'k>| if wide { x.splat(self.width) } else { x };
+        let identity = |f: &Fold| start(self.literal(f.identity(), f.acc));
+        let totals: Vec<Var<'k>> = folds.iter().map(|f| self.k.var("total", identity(f))).collect();
+        self.loops_over(axes, &shape, kept.to_vec(), &mut |e, at| {
+            for (f, total) in folds.iter().zip(&totals) {
+                let value = e.element(f.x, &at, f.acc)?;
+                e.accumulate(total, value, f.how, &at);
             }
-            e.vector_loop("c", &shape[last], &mut |e, c, full| {
-                let mut at = at.clone();
-                at[last] = c;
-                for ((f, total), identity) in folds.iter().zip(&totals).zip(&identities) {
-                    let value = e.element(f.x, &at, f.acc)?;
-                    let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
-                    let value = if full { value } else { e.mask_tail(value, *identity) };
-                    e.accumulate(total, value, f.how, &at);
-                }
-                Ok(())
+            Ok(())
+        })?;
+        Ok(totals.iter().map(|total| self.k.let_("result", total.get())).collect())
+    }
+
+    /// Folds over the last axis, along vectors, and over `outer` ones.
+    fn fold_along(&mut self, folds: &[Fold], shape: &[Size], outer: &[u32], kept: &[Coord]) -> Lowered<Vec<Val<'k>>> {
+        let last = shape.len() - 1;
+        let identities: Vec<Val<'k>> = folds.iter().map(|f| self.literal(f.identity(), f.acc)).collect();
+        let vectors = self.block_vectors(&shape[last]);
+        let start = |x: &Val<'k>| Running::new(self.k, "lanes_total", x.splat(self.width), vectors);
+        let totals: Vec<Running<'k>> = identities.iter().map(start).collect();
+        let tail = self.tail.take();
+        if outer.is_empty() {
+            self.fill_rows(&folds.iter().map(|f| f.x).collect::<Vec<_>>());
+        }
+        self.loops_over(outer, shape, kept.to_vec(), &mut |e, at| {
+            e.block_loop("c", &shape[last], &Coord::constant(0), &mut |e, block| {
+                block.each(e, &mut |e, c, i| {
+                    let mut at = at.clone();
+                    at[last] = c;
+                    for ((f, total), identity) in folds.iter().zip(&totals).zip(&identities) {
+                        let value = e.element(f.x, &at, f.acc)?;
+                        let value = if value.ty().lanes() == 1 { value.splat(e.width) } else { value };
+                        let value = if block.full { value } else { e.mask_tail(value, *identity) };
+                        e.count(1.0, &at);
+                        total.set(i, elementwise::binary(e.k, f.how.binary(), value, total.get(i)));
+                    }
+                    Ok(())
+                })
             })
         })?;
         self.tail = tail;
-        let result = |(f, total): (&Fold, &Var<'k>)| {
-            let total = if along { self.across(total.get(), f.how) } else { total.get() };
-            self.k.let_("result", total)
-        };
-        Ok(folds.iter().zip(&totals).map(result).collect())
+        self.rows_are_full();
+        let mut results = Vec::with_capacity(folds.len());
+        for (f, total) in folds.iter().zip(&totals) {
+            let lanes = total.combined(self.k, |a, b| elementwise::binary(self.k, f.how.binary(), a, b));
+            let lanes = if vectors > 1 { self.k.let_("lanes", lanes) } else { lanes };
+            let total = self.across(lanes, f.how);
+            results.push(self.k.let_("result", total));
+        }
+        Ok(results)
     }
 
     /// Emits reductions at their coordinates; those that run over the same elements and do not need each other in one

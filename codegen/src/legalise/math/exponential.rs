@@ -56,7 +56,7 @@ fn scale(m: &mut Compute<'_, '_>, p: V, field: V) -> V {
     m.bits(bits, DType::F32)
 }
 
-/// eˣ·2ᵏ for x within −87 to 89 + k and no NaN.
+/// eˣ·2ᵏ for x within −87 to 89 + k; anything for others.
 pub(super) fn exp_scaled(m: &mut Compute<'_, '_>, x: V, k: i32) -> V {
     let (field, r) = reduce(m, x);
     let q = m.polynomial(r, &EXP);
@@ -66,7 +66,7 @@ pub(super) fn exp_scaled(m: &mut Compute<'_, '_>, x: V, k: i32) -> V {
     scale(m, p, field)
 }
 
-/// 0 below `low`, +∞ (or NaN) unless at most `high`, else `usual`.
+/// 0 below `low`, +∞ (or NaN) unless at most `high`, else `usual`, which may be anything for other x.
 fn limits(m: &mut Compute<'_, '_>, x: V, low: f32, high: f32, usual: V) -> V {
     let under = m.lt(x, V::F32(low));
     let result = m.select(under, V::F32(0.0), usual);
@@ -76,26 +76,21 @@ fn limits(m: &mut Compute<'_, '_>, x: V, low: f32, high: f32, usual: V) -> V {
 }
 
 pub(super) fn exp(m: &mut Compute<'_, '_>, x: V) -> V {
-    let inside = m.max(x, V::F32(SMALLEST));
-    let inside = m.min(inside, V::F32(LARGEST));
-    let usual = exp_scaled(m, inside, 0);
+    let usual = exp_scaled(m, x, 0);
     limits(m, x, SMALLEST, LARGEST, usual)
 }
 
 /// eˣ/2 for x ≥ 0: finite as long as sinh x is.
 pub(super) fn half_exp(m: &mut Compute<'_, '_>, x: V) -> V {
-    let inside = m.min(x, V::F32(LARGEST_HALF));
-    let usual = exp_scaled(m, inside, -1);
+    let usual = exp_scaled(m, x, -1);
     let within = m.le(x, V::F32(LARGEST_HALF));
     let beyond = m.add(x, V::F32(f32::INFINITY));
     m.select(within, usual, beyond)
 }
 
 pub(super) fn exp2(m: &mut Compute<'_, '_>, x: V) -> V {
-    let inside = m.max(x, V::F32(-126.0));
-    let inside = m.min(inside, V::F32(127.999_99));
-    let (n, field) = nearest(m, inside, 1.0);
-    let r = m.sub(inside, n);
+    let (n, field) = nearest(m, x, 1.0);
+    let r = m.sub(x, n);
     let q = m.polynomial(r, &EXP2);
     let p = m.mad(q, r, V::F32(1.0));
     let usual = scale(m, p, field);
