@@ -6,6 +6,7 @@
 //! 2022). Scores are vectors over keys, so a key cache stored in panels is read without horizontal sums.
 
 mod tiles;
+
 use crate::choices;
 use crate::lower::coord::Coord;
 use crate::lower::elementwise::compute;
