@@ -210,7 +210,7 @@ families! {
     gemma3: "gemma3", 1e-5, (45, 44);
     phi3_past_the_trained_length: "phi3", 1e-5, (18, 18);
     phi3_within_the_trained_length: "phi3-short", 1e-5, (16, 16);
-    mixtral: "mixtral", 1e-5, (24, 20);
+    mixtral: "mixtral", 1e-5, (22, 20);
     qwen3_moe: "qwen3-moe", 1e-5, (29, 27);
 }
 
