@@ -5,7 +5,7 @@ use memmap2::MmapMut;
 use mlxc_package::BUFFER_ALIGNMENT;
 
 /// Size and alignment of a huge page on x86-64 and, with 4 KiB pages, on Arm.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// A zeroed mapping; 2 MiB-aligned and advised to huge pages if it is that large, else aligned to a page.
 pub(crate) struct Region {
@@ -63,22 +63,6 @@ impl Region {
         }
         self.bytes_mut().fill(0);
     }
-}
-
-/// Asks for huge pages where whole ones lie within fresh memory: streams over small pages miss the TLB in every one.
-pub(crate) fn advise_huge_pages(bytes: &mut [u8]) {
-    #[cfg(target_os = "linux")]
-    {
-        let first = bytes.as_ptr().align_offset(HUGE_PAGE);
-        let whole = bytes.len().saturating_sub(first) / HUGE_PAGE * HUGE_PAGE;
-        if whole > 0 {
-            let start = bytes[first..].as_mut_ptr();
-            // SAFETY: the range is the caller's own and stays as it is. Advice only, so an error is none.
-            unsafe { libc::madvise(start.cast(), whole, libc::MADV_HUGEPAGE) };
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = bytes;
 }
 
 /// Offsets that put pieces of these sizes one after another as kernels need them, and the bytes of all.

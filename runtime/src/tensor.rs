@@ -1,7 +1,7 @@
 //! Tensors in host memory, as callers hand them over and get them back.
 
 use crate::RuntimeError;
-use crate::memory::advise_huge_pages;
+use crate::memory::{HUGE_PAGE, Region};
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 use mlxc_package::{BUFFER_ALIGNMENT, DType};
@@ -10,31 +10,62 @@ use std::io;
 /// The unit of allocation: kernels may touch a buffer's last 256 bytes whole.
 #[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(C, align(256))]
-struct Line([u8; BUFFER_ALIGNMENT as usize]);
+pub(crate) struct Line([u8; BUFFER_ALIGNMENT as usize]);
 
 /// Zeroed bytes, aligned and padded as kernels expect them.
-#[derive(Clone, Default)]
-pub(crate) struct Storage(Vec<Line>);
+pub(crate) enum Storage {
+    Lines(Vec<Line>),
+    /// What fills huge pages: streams over small ones miss the TLB in every page.
+    Pages(Region),
+}
 
 impl Storage {
     pub(crate) fn zeroed(what: &dyn Fn() -> String, bytes: u64) -> Result<Self, RuntimeError> {
+        if bytes >= HUGE_PAGE as u64 {
+            let whole = bytes.div_ceil(BUFFER_ALIGNMENT).saturating_mul(BUFFER_ALIGNMENT);
+            return Region::new(&what(), whole).map(Storage::Pages);
+        }
         let lines = usize::try_from(bytes.div_ceil(BUFFER_ALIGNMENT)).ok();
         let lines = lines.and_then(|n| bytemuck::allocation::try_zeroed_vec(n).ok());
-        let mut storage = lines.map(Storage).ok_or_else(|| RuntimeError::Memory {
+        lines.map(Storage::Lines).ok_or_else(|| RuntimeError::Memory {
             what: what(),
             bytes,
             source: io::Error::from(io::ErrorKind::OutOfMemory),
-        })?;
-        advise_huge_pages(storage.bytes_mut());
-        Ok(storage)
+        })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        match self {
+            Storage::Lines(lines) => bytemuck::cast_slice(lines),
+            Storage::Pages(pages) => pages.bytes(),
+        }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        match self {
+            Storage::Lines(lines) => bytemuck::cast_slice_mut(lines),
+            Storage::Pages(pages) => pages.bytes_mut(),
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Storage::Lines(Vec::new())
+    }
+}
+
+impl Clone for Storage {
+    fn clone(&self) -> Self {
+        let bytes = self.bytes();
+        match Storage::zeroed(&String::new, bytes.len() as u64) {
+            Ok(mut copy) => {
+                copy.bytes_mut().copy_from_slice(bytes);
+                copy
+            }
+            // Vectors have their own way to say that there is no memory.
+            Err(_) => Storage::Lines(bytemuck::cast_slice(bytes).to_vec()),
+        }
     }
 }
 
