@@ -68,7 +68,7 @@ pub(super) fn mistyped(k: &Kernel, id: ExprId) -> Option<String> {
             ExprKind::Bits(a) => value && !of(a).is_tile() && of(a).bits() == ty.bits(),
             ExprKind::Splat(a) => of(a) == scalar,
             ExprKind::Vector(parts) => {
-                let part = parts.first().map_or(scalar, |p| of(p));
+                let part = parts.first().map_or(scalar, of);
                 value
                     && part.dtype() == d
                     && parts.len() * usize::from(part.lanes()) == usize::from(ty.lanes())

@@ -70,7 +70,7 @@ impl Weight {
     ) -> Shape {
         let most = e.size_max(&rows) as i64;
         let tile = tiles::shape_of(profile, dtype, most, k);
-        if let Some(tile) = tile.filter(|t| self.scheme.group() % u32::from(t.depth) == 0) {
+        if let Some(tile) = tile.filter(|t| self.scheme.group().is_multiple_of(u32::from(t.depth))) {
             let mut s = tiles::shape(e, tile, rows, k, i64::from(self.scheme.group()));
             let (codes, words) = self.scheme.block();
             let stretch = s.lanes * i64::from(codes);
