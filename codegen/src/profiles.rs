@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use mlxc_ir::DType;
 use mlxc_ir::profile::{
     Caches, Feature, Features, Limits, Rates, Slack, SubgroupWidth, TargetKind, TargetProfile, TileShape,
 };
-use mlxc_package::has_feature;
+use mlxc_ir::{DType, has_feature};
 
 /// An operation that one instruction of the target performs on whole registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,6 +40,6 @@ pub mod profile;
 pub mod quantize;
 
 pub use diagnostic::{Diagnostic, Location};
-pub use mlxc_package::{DType, Layout, Range, Size, SymId};
+pub use mlxc_package::{DType, Layout, Range, Size, SymId, has_feature};
 pub use profile::TargetProfile;
 pub use quantize::{QuantMode, Scheme};
