@@ -117,9 +117,10 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn tiles_are_what_the_kernel_says() {
+    fn tiles_are_only_where_the_kernel_lists_them() {
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let listed = text.split_whitespace().any(|w| w == "amx_tile");
-        assert_eq!(has_feature("amx-tile"), listed);
+        // A sandbox may list them and refuse them.
+        assert!(listed || !has_feature("amx-tile"));
     }
 }
