@@ -54,61 +54,20 @@ const X86_LINUX: &str = "x86_64-unknown-linux-gnu";
 const ARM_LINUX: &str = "aarch64-unknown-linux-gnu";
 const SFENCE: Option<&str> = Some("llvm.x86.sse.sfence");
 
-const V2_REQUIRED: &[&str] = &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"];
-const V3_REQUIRED: &[&str] =
-    &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe"];
-const V4_REQUIRED: &[&str] = &[
-    "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe",
+/// Features of x86-64, those of each profile before what the next one adds.
+#[rustfmt::skip]
+const X86_FEATURES: [&str; 23] = [
+    "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt",
+    "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe",
     "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
+    "avx512bf16", "avx512vnni",
+    "amx-tile", "amx-bf16", "amx-int8",
 ];
-const V4_BF16_REQUIRED: &[&str] = &[
-    "sse3",
-    "ssse3",
-    "sse4.1",
-    "sse4.2",
-    "popcnt",
-    "avx",
-    "avx2",
-    "bmi1",
-    "bmi2",
-    "f16c",
-    "fma",
-    "lzcnt",
-    "movbe",
-    "avx512f",
-    "avx512bw",
-    "avx512cd",
-    "avx512dq",
-    "avx512vl",
-    "avx512bf16",
-    "avx512vnni",
-];
-
-const V4_AMX_REQUIRED: &[&str] = &[
-    "sse3",
-    "ssse3",
-    "sse4.1",
-    "sse4.2",
-    "popcnt",
-    "avx",
-    "avx2",
-    "bmi1",
-    "bmi2",
-    "f16c",
-    "fma",
-    "lzcnt",
-    "movbe",
-    "avx512f",
-    "avx512bw",
-    "avx512cd",
-    "avx512dq",
-    "avx512vl",
-    "avx512bf16",
-    "avx512vnni",
-    "amx-tile",
-    "amx-bf16",
-    "amx-int8",
-];
+const V2_REQUIRED: &[&str] = X86_FEATURES.split_at(5).0;
+const V3_REQUIRED: &[&str] = X86_FEATURES.split_at(13).0;
+const V4_REQUIRED: &[&str] = X86_FEATURES.split_at(18).0;
+const V4_BF16_REQUIRED: &[&str] = X86_FEATURES.split_at(20).0;
+const V4_AMX_REQUIRED: &[&str] = &X86_FEATURES;
 
 const V3_NATIVES: &[(Native, &str)] = &[(Native::Lut { bits: 32, lanes: 8 }, "llvm.x86.avx2.permd")];
 const V4_NATIVES: &[(Native, &str)] = &[

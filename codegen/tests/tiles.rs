@@ -91,6 +91,8 @@ fn what_no_instruction_does_is_refused() {
     assert!(refused(&elsewhere, AMX).contains("added to in place"));
     let nine = PRODUCT.replace("16x16>[2, 2]", "16x16>[3, 2]").replace("acc[i, 1]", "acc[i + 1, 1]");
     assert!(refused(&nine, AMX).contains("more matrix tiles"));
+    let turned = PRODUCT.replace("tile_c(", "tile_c_t(");
+    assert!(refused(&turned, AMX).contains("other than loaded"));
     let small = "kernel small {
   buf c: f32[8, 8] update
   phase main grid() {

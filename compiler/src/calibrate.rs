@@ -101,6 +101,9 @@ impl Calibration {
         ];
         match figures.into_iter().find(|(_, x)| !(x.is_finite() && *x > 0.0)) {
             Some((name, x)) => Err(wrong(format!("{name} {x}"))),
+            None if !(r.tile_flops.is_finite() && r.tile_flops >= 0.0) => {
+                Err(wrong(format!("tile_flops {}", r.tile_flops)))
+            }
             None if !(1..=4096).contains(&c.cores) => Err(wrong(format!("{} cores", c.cores))),
             None => Ok(c),
         }
@@ -115,7 +118,11 @@ impl Calibration {
     /// Puts the figures into the profile they are of.
     pub fn apply(&self, profile: &mut TargetProfile) {
         profile.cores = self.cores;
+        let known = profile.rates.tile_flops;
         profile.rates = self.rates;
+        if self.rates.tile_flops == 0.0 {
+            profile.rates.tile_flops = known;
+        }
         let keep = |measured: u64, known: u64| if measured > 0 { measured } else { known };
         let (new, old) = (self.caches, profile.caches);
         profile.caches = Caches { l1: keep(new.l1, old.l1), l2: keep(new.l2, old.l2), l3: keep(new.l3, old.l3) };

@@ -1,6 +1,8 @@
 //! Matrix tiles on CPUs: only what a unit with a few named tile registers does, a statement an instruction.
 
-use mlxc_ir::kernel::{ExprId, ExprKind, IndexId, Kernel, LocalId, LocalKind, Place, Shape, Stmt, TileRole, Type};
+use mlxc_ir::kernel::{
+    ExprId, ExprKind, IndexId, Kernel, LocalId, LocalKind, Place, Shape, Stmt, TileOrder, TileRole, Type,
+};
 use mlxc_ir::profile::TargetProfile;
 
 /// Tile registers of AMX (Intel SDM, volume 1, chapter 18).
@@ -23,7 +25,7 @@ pub(super) fn wrong(kernel: &Kernel, profile: &TargetProfile, stmt: &Stmt) -> Op
         return Some(what);
     }
     let fine = match (stmt, &kernel.expr(value).kind) {
-        (_, ExprKind::LoadTile { place, .. }) => whole(kernel, place),
+        (_, ExprKind::LoadTile { place, order }) => whole(kernel, place) && native_order(ty, *order),
         (Stmt::Store { place, .. }, ExprKind::Get(..)) => whole(kernel, place),
         (Stmt::Declare(..) | Stmt::Set(..), ExprKind::Splat(one)) => {
             matches!(kernel.expr(*one).kind, ExprKind::Const(0))
@@ -34,6 +36,14 @@ pub(super) fn wrong(kernel: &Kernel, profile: &TargetProfile, stmt: &Stmt) -> Op
         _ => false,
     };
     (!fine).then(|| format!("a {ty} other than loaded, set to zero, added to in place or stored"))
+}
+
+/// True for the order in which the instructions take a tile: rows, and pairs of rows of a right factor.
+fn native_order(ty: Type, order: TileOrder) -> bool {
+    match ty {
+        Type::Tile { role: TileRole::B, .. } => order == TileOrder::Interleaved(2),
+        _ => order == TileOrder::Rows,
+    }
 }
 
 /// The register that an expression reads.

@@ -85,9 +85,7 @@ pub struct Work {
 impl Work {
     /// Seconds of the matrix products at a target's rates.
     pub fn products(&self, r: &Rates) -> f64 {
-        // A target without tiles has no work for them.
-        let tiles = if self.tile_flops > 0.0 { self.tile_flops / r.tile_flops } else { 0.0 };
-        self.dot_flops / r.f32_flops + self.pair_flops / r.bf16_flops + tiles
+        r.products(self.dot_flops, self.pair_flops, self.tile_flops)
     }
 }
 
