@@ -13,9 +13,11 @@ use mlxc_ir::{DType, has_feature};
 /// An operation that one instruction of the target performs on whole registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Native {
-    /// `dot2` of bf16 into this many f32.
-    DotBf16 {
-        /// f32 lanes.
+    /// `dot2` of bf16 into this many f32, or `dot4` of u8 and i8 into this many i32.
+    Dot {
+        /// 2 or 4.
+        terms: u8,
+        /// Lanes of the sum.
         lanes: u8,
     },
     /// `lut` with a table and indices of this many elements of this many bits.
@@ -56,17 +58,19 @@ const SFENCE: Option<&str> = Some("llvm.x86.sse.sfence");
 
 /// Features of x86-64, those of each profile before what the next one adds.
 #[rustfmt::skip]
-const X86_FEATURES: [&str; 23] = [
+const X86_FEATURES: [&str; 24] = [
     "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt",
     "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe",
     "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl",
     "avx512bf16", "avx512vnni",
+    "avx512fp16",
     "amx-tile", "amx-bf16", "amx-int8",
 ];
 const V2_REQUIRED: &[&str] = X86_FEATURES.split_at(5).0;
 const V3_REQUIRED: &[&str] = X86_FEATURES.split_at(13).0;
 const V4_REQUIRED: &[&str] = X86_FEATURES.split_at(18).0;
 const V4_BF16_REQUIRED: &[&str] = X86_FEATURES.split_at(20).0;
+const V4_FP16_REQUIRED: &[&str] = X86_FEATURES.split_at(21).0;
 const V4_AMX_REQUIRED: &[&str] = &X86_FEATURES;
 
 const V3_NATIVES: &[(Native, &str)] = &[(Native::Lut { bits: 32, lanes: 8 }, "llvm.x86.avx2.permd")];
@@ -78,9 +82,12 @@ const V4_NATIVES: &[(Native, &str)] = &[
     (Native::Lut { bits: 32, lanes: 8 }, "llvm.x86.avx2.permd"),
 ];
 const V4_BF16_NATIVES: &[(Native, &str)] = &[
-    (Native::DotBf16 { lanes: 16 }, "llvm.x86.avx512bf16.dpbf16ps.512"),
-    (Native::DotBf16 { lanes: 8 }, "llvm.x86.avx512bf16.dpbf16ps.256"),
-    (Native::DotBf16 { lanes: 4 }, "llvm.x86.avx512bf16.dpbf16ps.128"),
+    (Native::Dot { terms: 2, lanes: 16 }, "llvm.x86.avx512bf16.dpbf16ps.512"),
+    (Native::Dot { terms: 4, lanes: 16 }, "llvm.x86.avx512.vpdpbusd.512"),
+    (Native::Dot { terms: 2, lanes: 8 }, "llvm.x86.avx512bf16.dpbf16ps.256"),
+    (Native::Dot { terms: 4, lanes: 8 }, "llvm.x86.avx512.vpdpbusd.256"),
+    (Native::Dot { terms: 2, lanes: 4 }, "llvm.x86.avx512bf16.dpbf16ps.128"),
+    (Native::Dot { terms: 4, lanes: 4 }, "llvm.x86.avx512.vpdpbusd.128"),
     (Native::Lut { bits: 16, lanes: 32 }, "llvm.x86.avx512.permvar.hi.512"),
     (Native::Lut { bits: 16, lanes: 16 }, "llvm.x86.avx512.permvar.hi.256"),
     (Native::Lut { bits: 16, lanes: 8 }, "llvm.x86.avx512.permvar.hi.128"),
@@ -89,15 +96,26 @@ const V4_BF16_NATIVES: &[(Native, &str)] = &[
 ];
 
 /// Best first, so that the first one a machine can run is the one to take.
-static CPU_TARGETS: [CpuTarget; 6] = [
+static CPU_TARGETS: [CpuTarget; 7] = [
     CpuTarget {
         profile: "x86-64-v4-amx",
         triple: X86_LINUX,
         cpu: "x86-64-v4",
-        features: "+avx512bf16,+avx512vnni,+amx-tile,+amx-bf16,+amx-int8",
+        features: "+avx512bf16,+avx512vnni,+avx512fp16,+amx-tile,+amx-bf16,+amx-int8",
         tune: "sapphirerapids",
         vector_bits: 512,
         required: V4_AMX_REQUIRED,
+        natives: V4_BF16_NATIVES,
+        store_fence: SFENCE,
+    },
+    CpuTarget {
+        profile: "x86-64-v4-fp16",
+        triple: X86_LINUX,
+        cpu: "x86-64-v4",
+        features: "+avx512bf16,+avx512vnni,+avx512fp16",
+        tune: "sapphirerapids",
+        vector_bits: 512,
+        required: V4_FP16_REQUIRED,
         natives: V4_BF16_NATIVES,
         store_fence: SFENCE,
     },
@@ -197,6 +215,7 @@ const MEASURED_CORES: u32 = 2;
 
 const MEASURED: &str = "measured on a 2-core Zen 4 class machine";
 const DERIVED: &str = "the Zen 4 figure scaled by vector width; not measured";
+const MEASURED_FP16: &str = "measured on two cores of an Emerald Rapids machine";
 const MEASURED_AMX: &str = "measured on two cores of a Granite Rapids machine";
 
 /// What differs between CPU profiles, beside their code.
@@ -215,7 +234,7 @@ struct Figures {
 
 fn figures(profile: &str) -> Figures {
     use Feature::*;
-    let zen = Figures {
+    let zen = || Figures {
         features: Features::of(&[Fma, F16Convert, Atomics]),
         registers: 32,
         tiles: Vec::new(),
@@ -228,45 +247,53 @@ fn figures(profile: &str) -> Figures {
         caches_source: "AMD Software Optimization Guide for Zen 4, 57647, section 2.6",
     };
     let v4_bf16 = [Fma, MaskedMemory, Bf16Dot, Int8Dot, Bf16Convert, F16Convert, Permute, Atomics];
+    let sapphire_rapids = || Figures {
+        features: Features::of(&v4_bf16),
+        f32_flops: 430e9,
+        bf16_flops: 215e9,
+        int8_ops: 1720e9,
+        caches: Caches { l1: 48 << 10, l2: 2 << 20, l3: 105 << 20 },
+        source: MEASURED_FP16,
+        caches_source: "Intel 64 and IA-32 Optimization Reference Manual, 355308, Sapphire Rapids; L3 of a Xeon 8480+",
+        ..zen()
+    };
     match profile {
         "x86-64-v4-amx" => Figures {
             features: Features::of(&[&v4_bf16[..], &[Tiles]].concat()),
             tiles: vec![TileShape { input: DType::BF16, accumulator: DType::F32, rows: 16, columns: 16, depth: 32 }],
-            f32_flops: 430e9,
-            bf16_flops: 215e9,
             tile_flops: 6e12,
-            int8_ops: 1780e9,
-            caches: Caches { l1: 48 << 10, l2: 2 << 20, l3: 105 << 20 },
             source: MEASURED_AMX,
-            caches_source: "Intel 64 and IA-32 Optimization Reference Manual, 355308, Sapphire Rapids; L3 of a Xeon 8480+",
-            ..zen
+            ..sapphire_rapids()
         },
+        // A Sapphire Rapids or later that hides its tiles: what tells it is fp16, which no AMD processor has. It multiplies
+        // bf16 pairs at half the rate of f32.
+        "x86-64-v4-fp16" => sapphire_rapids(),
         "x86-64-v4-bf16" => Figures {
             features: Features::of(&v4_bf16),
             f32_flops: 230e9,
             bf16_flops: 460e9,
             int8_ops: 910e9,
             source: MEASURED,
-            ..zen
+            ..zen()
         },
         "x86-64-v4" => Figures {
             features: Features::of(&[Fma, MaskedMemory, F16Convert, Permute, Atomics]),
             f32_flops: 230e9,
             bf16_flops: 115e9,
             int8_ops: 230e9,
-            ..zen
+            ..zen()
         },
         // Zen 4 runs 512-bit operations as two of 256 bits, so its AVX2 peak is the same.
-        "x86-64-v3" => Figures { registers: 16, f32_flops: 230e9, bf16_flops: 115e9, int8_ops: 230e9, ..zen },
+        "x86-64-v3" => Figures { registers: 16, f32_flops: 230e9, bf16_flops: 115e9, int8_ops: 230e9, ..zen() },
         "x86-64-v2" => Figures {
             features: Features::of(&[Atomics]),
             registers: 16,
             f32_flops: 58e9,
             bf16_flops: 29e9,
             int8_ops: 58e9,
-            ..zen
+            ..zen()
         },
-        _ => zen,
+        _ => zen(),
     }
 }
 

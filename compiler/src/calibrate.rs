@@ -56,7 +56,7 @@ impl Calibration {
                 f32_flops: limits.f32_flops,
                 bf16_flops: bf16,
                 tile_flops: limits.tile_flops.unwrap_or(0.0),
-                int8_ops: bf16 * known.int8_ops / known.bf16_flops,
+                int8_ops: limits.int8_ops.unwrap_or(limits.f32_flops * known.int8_ops / known.f32_flops),
                 launch_seconds: limits.launch_seconds,
             },
             caches: caches(Path::new("/sys/devices/system/cpu/cpu0/cache")),

@@ -175,11 +175,11 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Seconds of so many operations of f32 products, of `dot2`, and of matrix tiles.
-    pub fn products(&self, f32_flops: f64, bf16_flops: f64, tile_flops: f64) -> f64 {
+    /// Seconds of so many operations of f32 products, of `dot2`, of `dot4`, and of matrix tiles.
+    pub fn products(&self, f32_flops: f64, bf16_flops: f64, int8_ops: f64, tile_flops: f64) -> f64 {
         // A target without tiles has no work for them.
         let tiles = if tile_flops > 0.0 { tile_flops / self.tile_flops } else { 0.0 };
-        f32_flops / self.f32_flops + bf16_flops / self.bf16_flops + tiles
+        f32_flops / self.f32_flops + bf16_flops / self.bf16_flops + int8_ops / self.int8_ops + tiles
     }
 }
 

@@ -106,6 +106,11 @@ impl Scheme {
         matches!(self.mode, QuantMode::Affine)
     }
 
+    /// True if codes are small floats, not integers.
+    pub const fn is_float(self) -> bool {
+        !matches!(self.mode, QuantMode::Affine)
+    }
+
     /// dtype of the scales: `float` for affine schemes, else u8.
     pub const fn scale_dtype(self, float: DType) -> DType {
         if self.has_biases() { float } else { DType::U8 }
@@ -183,6 +188,11 @@ impl FromStr for Scheme {
         Scheme::new(mode, bits, group).ok_or_else(unknown)
     }
 }
+
+/// The largest of the 8-bit integers that activations are rounded to: the smallest is its opposite.
+pub const INT8_LARGEST: f32 = 127.0;
+/// Activations of a group whose largest magnitude is below this are rounded to 0: 2^-100.
+pub const INT8_LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
 /// Values of the E2M1 codes.
 const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];

@@ -101,9 +101,11 @@ impl Check<'_> {
                 }
             }
             ExprKind::FromIndex(_) if is_half(expr.ty) => self.refuse(format!("an index as {}", expr.ty)),
-            ExprKind::Dot { a, .. } if self.kernel.expr(*a).ty.dtype() != DType::BF16 => {
-                self.refuse(format!("a dot product of {}", self.kernel.expr(*a).ty));
-            }
+            ExprKind::Dot { a, b, .. } => match (self.kernel.expr(*a).ty, self.kernel.expr(*b).ty) {
+                (a, _) if a.dtype() == DType::BF16 => {}
+                (a, b) if a.dtype() == DType::U8 && b.dtype() == DType::I8 => {}
+                (a, b) => self.refuse(format!("a dot product of {a} and {b}")),
+            },
             ExprKind::Math(f, _) => self.refuse(format!("{} of {}", f.name(), expr.ty)),
             ExprKind::Mad(..) => self.refuse("mad"),
             ExprKind::Lanes(op, ..) => self.refuse(format!("lanes.{}", op.name())),

@@ -8,16 +8,18 @@ use mlxc_ir::{DType, Diagnostic};
 use super::compute::{Compute, V};
 use super::rewrite::{Rule, Site, rewrite};
 
-/// f32 lanes of the narrowest native dot.
+/// Lanes of the narrowest native dot.
 const NARROWEST: u8 = 4;
 
 pub(super) fn run(kernel: &mut Kernel, profile: &TargetProfile) -> Result<(), Diagnostic> {
-    rewrite(kernel, &mut Products { bf16: profile.has(Feature::Bf16Dot) })
+    rewrite(kernel, &mut Products { bf16: profile.has(Feature::Bf16Dot), int8: profile.has(Feature::Int8Dot) })
 }
 
 struct Products {
     /// The target multiplies bf16 pairs.
     bf16: bool,
+    /// The target multiplies four unsigned 8-bit integers with signed ones.
+    int8: bool,
 }
 
 impl Rule for Products {
@@ -28,6 +30,7 @@ impl Rule for Products {
         match pair {
             (DType::BF16, DType::BF16) if self.bf16 && lanes >= NARROWEST => Ok(id),
             (DType::BF16, DType::BF16) => Ok(halves_of_words(at, lanes, acc, a, b)),
+            (DType::U8, DType::I8) if self.int8 && lanes >= NARROWEST => Ok(id),
             _ => Ok(neighbours(at, terms, lanes, acc, a, b)),
         }
     }

@@ -97,9 +97,9 @@ impl<'c> Writer<'_, 'c> {
                 let (table, i) = (self.value(*table), self.value(*i));
                 self.look_up(table, table_lanes, i, ty)
             }
-            ExprKind::Dot { acc, a, b, .. } => {
+            ExprKind::Dot { terms, acc, a, b } => {
                 let (acc, a, b) = (self.value(*acc), self.value(*a), self.value(*b));
-                self.dot_bf16(acc, a, b, ty.lanes())
+                self.dot(*terms, acc, a, b, ty.lanes())
             }
             ExprKind::Fold(op, a) => {
                 let from = self.kernel().expr(*a).ty;
@@ -316,12 +316,14 @@ impl<'c> Writer<'_, 'c> {
         self.target().natives.iter().find(|(native, _)| *native == what).map(|(_, name)| *name)
     }
 
-    /// `dot2` of bf16 in the widest registers that divide it.
-    fn dot_bf16(&self, acc: Value<'c>, a: Value<'c>, b: Value<'c>, lanes: u8) -> Value<'c> {
-        let fits = |n: u8| n <= lanes && self.native(Native::DotBf16 { lanes: n }).is_some();
+    /// `dot2` of bf16 or `dot4` of 8-bit integers, in the widest registers that divide it.
+    fn dot(&self, terms: u8, acc: Value<'c>, a: Value<'c>, b: Value<'c>, lanes: u8) -> Value<'c> {
+        let fits = |n: u8| n <= lanes && self.native(Native::Dot { terms, lanes: n }).is_some();
         let width = [16, 8, 4].into_iter().find(|n| fits(*n)).expect("invariant: legalise leaves only native dots");
-        let name = self.native(Native::DotBf16 { lanes: width }).expect("invariant: just found");
-        let bf16 = self.emit.lanes_of(self.emit.context.bf16_type().into(), u32::from(width) * 2);
+        let name = self.native(Native::Dot { terms, lanes: width }).expect("invariant: just found");
+        let context = &self.emit.context;
+        let element = if terms == 2 { context.bf16_type().into() } else { context.i8_type().into() };
+        let factor = self.emit.lanes_of(element, u32::from(width) * u32::from(terms));
         let parts: Vec<Value<'c>> = (0..u32::from(lanes / width))
             .map(|part| {
                 let run = |v: Value<'c>, n: u32| {
@@ -332,7 +334,7 @@ impl<'c> Writer<'_, 'c> {
                     }
                 };
                 let n = u32::from(width);
-                let (a, b) = (self.emit.bit_cast(run(a, 2 * n), bf16), self.emit.bit_cast(run(b, 2 * n), bf16));
+                let [a, b] = [a, b].map(|v| self.emit.bit_cast(run(v, n * u32::from(terms)), factor));
                 self.emit.value_of(name, &[], &[run(acc, n), a, b])
             })
             .collect();

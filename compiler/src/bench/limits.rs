@@ -8,7 +8,7 @@
 use super::probe::{ELEMENTS, Probe, Probes, TASKS, Use};
 use crate::error::Errors;
 use mlxc_codegen::llvm;
-use mlxc_ir::kernel::{Access, Kernel, KernelBuilder, Subgroup, TileOrder, TileRole, Type};
+use mlxc_ir::kernel::{Access, Kernel, KernelBuilder, Subgroup, TileOrder, TileRole, Type, Work};
 use mlxc_ir::profile::{Feature, TileShape};
 use mlxc_ir::{DType, TargetProfile};
 use mlxc_runtime::WeightMemory;
@@ -29,6 +29,8 @@ pub struct Limits {
     pub f32_flops: f64,
     /// Packed bf16 products a second, times two; none without such instructions.
     pub bf16_flops: Option<f64>,
+    /// Packed products of 8-bit integers a second, times two; none without such instructions.
+    pub int8_ops: Option<f64>,
     /// Products in bf16 matrix tiles a second, times two; none without such instructions.
     pub tile_flops: Option<f64>,
     /// Seconds from one launch to the next with next to nothing to do.
@@ -38,13 +40,16 @@ pub struct Limits {
 impl Limits {
     /// Products of bf16 a second, times two, by the fastest instructions there are.
     pub fn best_bf16_flops(&self) -> f64 {
-        self.tile_flops.or(self.bf16_flops).unwrap_or(self.f32_flops)
+        [self.tile_flops, self.bf16_flops].into_iter().flatten().fold(self.f32_flops, f64::max)
     }
 
-    /// Seconds that operations take at least: those of functions and f32 products, of bf16 products, and of matrix tiles.
-    pub fn computing(&self, f32_flops: f64, bf16_flops: f64, tile_flops: f64) -> f64 {
-        let pairs = self.bf16_flops.unwrap_or(self.f32_flops);
-        f32_flops / self.f32_flops + bf16_flops / pairs + tile_flops / self.tile_flops.unwrap_or(pairs)
+    /// Seconds that a kernel's operations take at least.
+    pub fn computing(&self, w: &Work) -> f64 {
+        let (pairs, fours) = (self.bf16_flops.unwrap_or(self.f32_flops), self.int8_ops.unwrap_or(self.f32_flops));
+        w.flops / self.f32_flops
+            + w.dot_flops / pairs
+            + w.int8_ops / fours
+            + w.tile_flops / self.tile_flops.unwrap_or(pairs)
     }
 }
 
@@ -62,16 +67,17 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
     let lanes = (profile.vector_bits / 32).clamp(4, 16) as u8;
     // As many independent accumulators as registers hold: latency must not bound them.
     let count = (profile.registers - 4).min(24);
-    let bf16 = profile.has(Feature::Bf16Dot);
-    let chain = |name, packed| Probe::new(chains(name, lanes, count, packed), &[Use::Stream, Use::Sums], 1);
+    let (bf16, int8) = (profile.has(Feature::Bf16Dot), profile.has(Feature::Int8Dot));
+    let chain = |name, terms| Probe::new(chains(name, lanes, count, terms), &[Use::Stream, Use::Sums], 1);
     let mut all = vec![
         Probe::new(read(lanes), &[Use::Stream, Use::Sums], 1),
         Probe::new(copy(lanes), &[Use::Stream, Use::Arena], 1),
         Probe::new(triad(lanes), &[Use::Stream, Use::Arena], 1),
         Probe::new(launch(), &[Use::Stream, Use::Sums], LAUNCHES),
-        chain("f32", false),
+        chain("f32", 1),
     ];
-    all.extend(bf16.then(|| chain("bf16", true)));
+    all.extend(bf16.then(|| chain("bf16", 2)));
+    all.extend(int8.then(|| chain("int8", 4)));
     let tile = profile.tiles.iter().find(|t| t.input == DType::BF16);
     all.extend(tile.map(|t| Probe::new(tiles(t), &[Use::Stream, Use::Sums], 1)));
     let probes = Probes::new(&all, profile, threads)?;
@@ -85,6 +91,7 @@ pub fn measure(profile: &TargetProfile, threads: Option<usize>) -> Result<Limits
         triad: 1.5 * bytes / probes.seconds(copied, "triad")?,
         f32_flops: operations(1.0) / probes.seconds(mapped, "f32")?,
         bf16_flops: if bf16 { Some(operations(2.0) / probes.seconds(mapped, "bf16")?) } else { None },
+        int8_ops: if int8 { Some(operations(4.0) / probes.seconds(mapped, "int8")?) } else { None },
         tile_flops: match tile {
             Some(t) => {
                 let one = 2.0 * f64::from(t.rows) * f64::from(t.columns) * f64::from(t.depth);
@@ -162,29 +169,36 @@ fn launch() -> Kernel {
     k.finish()
 }
 
-/// Independent chains of multiply-adds, or of packed bf16 products.
-fn chains(name: &str, lanes: u8, count: u32, packed: bool) -> Kernel {
+/// Independent chains of f32 multiply-adds, of packed bf16 products (two terms), or of 8-bit integers (four).
+fn chains(name: &str, lanes: u8, count: u32, terms: u8) -> Kernel {
     let k = KernelBuilder::new(name);
     let x = k.buffer("x", DType::F32, &[k.int(TASKS), k.int(ELEMENTS)], Access::Read);
     let y = k.buffer("y", DType::F32, &[k.int(TASKS)], Access::Write);
     k.phase("main", &[("t", k.int(TASKS))], 1, Subgroup::None, |ix| {
         let factor = k.let_("factor", x.at([k.int(0), k.int(0)]).vec(lanes).load());
-        let pairs = packed.then(|| k.let_("pairs", factor.bits(Type::vector(DType::BF16, 2 * lanes))));
-        let sums = k.reg("sum", Type::vector(DType::F32, lanes), &[count], Some(k.constant(0.0, DType::F32)));
+        let packed = |dtype| k.let_("packed", factor.bits(Type::vector(dtype, terms * lanes)));
+        let (a, b) = match terms {
+            1 => (factor, factor),
+            2 => (packed(DType::BF16), packed(DType::BF16)),
+            _ => (packed(DType::U8), packed(DType::I8)),
+        };
+        let zero = if terms == 4 { k.int_constant(0, DType::I32) } else { k.constant(0.0, DType::F32) };
+        let sums = k.reg("sum", Type::vector(zero.dtype(), lanes), &[count], Some(zero));
         k.for_("s", k.int(0), k.int(STEPS), 1, false, |_| {
             k.for_("i", k.int(0), k.int(i64::from(count)), 1, true, |i| {
                 let sum = sums.get([i]);
                 sums.set(
                     [i],
-                    match pairs {
-                        Some(p) => sum.dot2(p, p),
-                        None => sum.mad(factor, factor),
+                    match terms {
+                        1 => sum.mad(a, b),
+                        2 => sum.dot2(a, b),
+                        _ => sum.dot4(a, b),
                     },
                 );
             });
         });
         let total = (1..i64::from(count)).fold(sums.get([k.int(0)]), |t, i| t + sums.get([k.int(i)]));
-        y.at([ix[0]]).store(total.hsum());
+        y.at([ix[0]]).store(total.hsum().cast(DType::F32));
     });
     k.finish()
 }

@@ -406,6 +406,7 @@ fn step_work(e: &Entry, plan: &mlxc_package::plan::Plan, k: u32, kernel: &Kernel
         if let Some(w) = kernel::work(kernel, phase, &scalars) {
             all.flops += w.flops;
             all.dot_flops += w.dot_flops;
+            all.int8_ops += w.int8_ops;
             all.tile_flops += w.tile_flops;
             all.bytes += w.bytes;
         }
@@ -431,7 +432,7 @@ fn row(
     settings: &Settings,
 ) -> Row {
     let bounds = work.zip(limits).map(|(w, limits)| {
-        let arithmetic = limits.computing(w.flops, w.dot_flops, w.tile_flops);
+        let arithmetic = limits.computing(&w);
         (w.bytes / read_rate(limits, settings), arithmetic)
     });
     let rate = |n: f64| if seconds > 0.0 { n / seconds } else { 0.0 };

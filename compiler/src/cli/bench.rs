@@ -54,8 +54,8 @@ fn suite(a: &Bench) -> Outcome {
 }
 
 /// What follows the f32 rate in a list of limits.
-fn bf16_rates(l: &Limits) -> String {
-    [(l.bf16_flops, "bf16"), (l.tile_flops, "bf16 in tiles")]
+fn packed_rates(l: &Limits) -> String {
+    [(l.bf16_flops, "bf16"), (l.int8_ops, "int8"), (l.tile_flops, "bf16 in tiles")]
         .iter()
         .filter_map(|(rate, name)| rate.map(|r| format!(", {:.0} {name}", r / 1e9)))
         .collect()
@@ -65,10 +65,10 @@ fn suite_table(r: &suite::Report) -> String {
     let giga = |x: f64| x / 1e9;
     let mut out = format!("{}\n", r.target);
     for (when, l) in [("before", &r.limits), ("after", &r.limits_after)] {
-        let bf16 = bf16_rates(l);
+        let packed = packed_rates(l);
         let _ = writeln!(
             out,
-            "limits {when}: read {:.1} GB/s mapped, {:.1} copied; copy {:.1}, triad {:.1}; {:.0} GFLOP/s f32{bf16}; launch {:.2} µs",
+            "limits {when}: read {:.1} GB/s mapped, {:.1} copied; copy {:.1}, triad {:.1}; {:.0} GFLOP/s f32{packed}; launch {:.2} µs",
             giga(l.read_mapped),
             giga(l.read_copied),
             giga(l.copy),
@@ -109,10 +109,10 @@ fn table(r: &Report) -> String {
     let on = r.adapter.clone().unwrap_or_else(|| format!("{} threads", r.threads));
     let mut out = format!("{} on {on}, {} weights", r.target, r.weights);
     if let Some(limits) = &r.limits {
-        let bf16 = bf16_rates(limits);
+        let packed = packed_rates(limits);
         let _ = write!(
             out,
-            "; limits in this run: read {:.1} GB/s mapped, {:.1} copied; {:.0} GFLOP/s f32{bf16}",
+            "; limits in this run: read {:.1} GB/s mapped, {:.1} copied; {:.0} GFLOP/s f32{packed}",
             giga(limits.read_mapped),
             giga(limits.read_copied),
             giga(limits.f32_flops)

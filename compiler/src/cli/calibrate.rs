@@ -21,6 +21,7 @@ pub fn run(a: &Calibrate) -> Outcome {
         ("copy", "GB/s", 1e-9, new.copy_bytes, old.copy_bytes),
         ("f32", "GFLOP/s", 1e-9, new.f32_flops, old.f32_flops),
         ("bf16 products", "GFLOP/s", 1e-9, new.bf16_flops, old.bf16_flops),
+        ("int8 products", "GFLOP/s", 1e-9, new.int8_ops, old.int8_ops),
         ("tiles", "GFLOP/s", 1e-9, new.tile_flops, old.tile_flops),
         ("launch", "µs", 1e6, new.launch_seconds, old.launch_seconds),
     ] {

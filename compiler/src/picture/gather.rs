@@ -196,7 +196,7 @@ fn count(known: &Known<'_>, planned: &plan::Entry, e: &mut Entry, trace: Option<
         let Some(rates) = known.profile.as_ref().map(|p| &p.rates) else { continue };
         // As the partition weighs kernels, but for cores that few tasks leave idle, which a plan does not say.
         let memory = work.bytes / rates.copy_bytes;
-        let arithmetic = rates.products(work.flops, work.dot_flops, work.tile_flops);
+        let arithmetic = rates.products(work.flops, work.dot_flops, work.int8_ops, work.tile_flops);
         l.seconds = Some(memory + arithmetic + rates.launch_seconds);
         l.bound = Some(if rates.launch_seconds > memory.max(arithmetic) {
             "launch"

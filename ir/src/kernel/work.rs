@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Work {
     /// Float operations, those of packed dot products aside; a multiply-add is two, a function such as exp one.
     pub flops: f64,
-    /// Operations of packed dot products: two for each product.
+    /// Operations of `dot2`: two for each product.
     pub dot_flops: f64,
+    /// Operations of `dot4`: two for each product.
+    pub int8_ops: f64,
     /// Operations of matrix tiles: two for each product.
     pub tile_flops: f64,
     /// Bytes moved: each buffer's loads and stores, at most its whole size once each.
@@ -25,7 +27,7 @@ pub struct Work {
 impl Work {
     /// Operations of every kind.
     pub fn operations(&self) -> f64 {
-        self.flops + self.dot_flops + self.tile_flops
+        self.flops + self.dot_flops + self.int8_ops + self.tile_flops
     }
 }
 
@@ -228,7 +230,8 @@ impl Count<'_> {
                 };
                 self.work.tile_flops += 2.0 * f64::from(rows) * f64::from(columns) * f64::from(depth) * times;
             }
-            ExprKind::Dot { terms, .. } => self.work.dot_flops += 2.0 * f64::from(*terms) * lanes,
+            ExprKind::Dot { terms: 2, .. } => self.work.dot_flops += 4.0 * lanes,
+            ExprKind::Dot { .. } => self.work.int8_ops += 8.0 * lanes,
             _ => {}
         }
         let mut below = Vec::new();

@@ -74,6 +74,8 @@ pub struct Work {
     pub dot_flops: f64,
     /// Operations of matrix products of bf16 in pairs, which some machines have an instruction for.
     pub pair_flops: f64,
+    /// Operations of products of 8-bit integers, four at a time.
+    pub int8_ops: f64,
     /// Operations of matrix products in native tiles.
     pub tile_flops: f64,
     /// Bytes moved between memory and the kernel.
@@ -85,7 +87,7 @@ pub struct Work {
 impl Work {
     /// Seconds of the matrix products at a target's rates.
     pub fn products(&self, r: &Rates) -> f64 {
-        r.products(self.dot_flops, self.pair_flops, self.tile_flops)
+        r.products(self.dot_flops, self.pair_flops, self.int8_ops, self.tile_flops)
     }
 }
 

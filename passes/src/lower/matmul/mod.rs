@@ -33,9 +33,11 @@ pub fn panels(profile: &TargetProfile, dtype: DType) -> Layout {
     Layout::Blocked { block: 2 * lanes(profile) as u32, pair: pair(profile, dtype) as u32 }
 }
 
-/// Elements of one dot-product step along the inner axis.
+/// Elements of one dot-product step along the inner axis: a pair where the target multiplies pairs in tiles, or faster than
+/// one by one.
 fn pair(profile: &TargetProfile, dtype: DType) -> i64 {
-    if dtype == DType::BF16 && profile.has(Feature::Bf16Dot) { 2 } else { 1 }
+    let faster = !profile.tiles.is_empty() || profile.rates.bf16_flops >= profile.rates.f32_flops;
+    if dtype == DType::BF16 && profile.has(Feature::Bf16Dot) && faster { 2 } else { 1 }
 }
 
 /// True for a parameter whose value is known when the package is made.
@@ -317,6 +319,8 @@ fn emit_kernel<'k>(
             let flops = 2.0 * (batches * most_rows * columns * inner) as f64;
             if s.tile.is_some() {
                 e.work.tile_flops += flops;
+            } else if s.digits > 0 {
+                e.work.int8_ops += flops * s.digits as f64;
             } else if s.pair == 2 {
                 e.work.pair_flops += flops;
             } else {

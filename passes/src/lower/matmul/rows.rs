@@ -30,8 +30,10 @@ pub(super) struct Shape {
     pub pair: i64,
     /// Inner extent that is packed at a time.
     pub chunk: i64,
-    /// Inner elements from one of a pair to the other; 1 for neighbours.
+    /// Inner elements from one of a step to the next; 1 for neighbours.
     pub apart: i64,
+    /// 8-bit digits that an input is written in, four inputs to a step; 0 for floats.
+    pub digits: i64,
     /// The matrix tile that register tiles are made of, if they are.
     pub tile: Option<RegisterTile>,
 }
@@ -53,9 +55,9 @@ impl Shape {
         self.mr * self.tiles
     }
 
-    /// dtype of packed elements: pairs share a word.
+    /// dtype of packed elements: those of a step share a word.
     fn packed_dtype(&self) -> DType {
-        if self.pair == 2 { DType::U32 } else { compute(self.dtype) }
+        if self.pair == 1 { compute(self.dtype) } else { DType::U32 }
     }
 
     /// Steps along the inner axis of `len` elements.
@@ -63,12 +65,12 @@ impl Shape {
         (len + self.pair - 1) / self.pair
     }
 
-    /// Group memory for the packed rows: `[tile, step, row]`, or whole matrix tiles `[tile of rows, step, row, element]`.
+    /// Group memory for the packed rows: `[tile, step, row]`, a tile for each digit, or whole matrix tiles `[tile of rows, step, row, element]`.
     pub fn memory<'k>(&self, e: &Emitter<'k, '_>) -> Group<'k> {
         if let Some(t) = self.tile {
             return t.left(e.k, "rows", self.rows_block(), self.chunk);
         }
-        e.k.group("rows", self.packed_dtype(), &[self.tiles, self.steps(self.chunk), self.mr])
+        e.k.group("rows", self.packed_dtype(), &[self.tiles * self.digits.max(1), self.steps(self.chunk), self.mr])
     }
 
     /// Tiles of block `q` that hold rows of the product.
@@ -102,7 +104,7 @@ pub(super) fn shape(
     let room = (profile.limits.group_bytes as i64 / 2 / bytes / CHUNK_UNIT * CHUNK_UNIT).clamp(CHUNK_UNIT, CHUNK);
     // One row is read where it is packed.
     let chunk = if most == 1 || k <= room { k } else { room };
-    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, apart: 1, tile: None }
+    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, apart: 1, digits: 0, tile: None }
 }
 
 /// Rows of a register tile two vectors wide: accumulators, two vectors of columns and a broadcast fill the register file.
@@ -157,11 +159,25 @@ pub(super) fn accumulate<'k>(
     let lanes = s.lanes as u8;
     k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
         let a = memory.at([t, step, i]).load().splat(lanes);
-        let a = k.let_("a", if s.pair == 2 { a.bits(Type::vector(DType::BF16, 2 * lanes)) } else { a });
+        let a = k.let_(
+            "a",
+            match s.pair {
+                1 => a,
+                2 => a.bits(Type::vector(DType::BF16, 2 * lanes)),
+                _ => a.bits(Type::vector(DType::I8, 4 * lanes)),
+            },
+        );
         for (j, b) in columns.iter().enumerate() {
             let j = k.int(j as i64);
             let sum = acc.get([i, j]);
-            acc.set([i, j], if s.pair == 2 { sum.dot2(a, *b) } else { a.mad(*b, sum) });
+            acc.set(
+                [i, j],
+                match s.pair {
+                    1 => a.mad(*b, sum),
+                    2 => sum.dot2(a, *b),
+                    _ => sum.dot4(*b, a),
+                },
+            );
         }
     });
 }

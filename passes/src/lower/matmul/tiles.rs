@@ -27,5 +27,17 @@ pub(super) fn shape(e: &Emitter<'_, '_>, tile: TileShape, rows: Size, k: i64, gr
     let tiles = ((most + mr - 1) / mr).clamp(1, TALL);
     let chunk = if k <= CHUNK { k } else { (CHUNK / group).max(1) * group };
     let dtype = tile.tile.input;
-    Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair: PAIR, chunk, apart: 1, tile: Some(tile) }
+    Shape {
+        rows,
+        k,
+        dtype,
+        mr,
+        tiles,
+        lanes: i64::from(e.width),
+        pair: PAIR,
+        chunk,
+        apart: 1,
+        digits: 0,
+        tile: Some(tile),
+    }
 }

@@ -7,6 +7,7 @@
 //! once a task instead of the codes: input `(step, lane, slot)` stands where the words' lanes and bit positions meet it.
 //! More rows unpack a stretch of codes into panels in group memory, which serve every tile of rows of the task.
 
+mod digits;
 mod row;
 mod rows;
 
@@ -18,6 +19,7 @@ use super::{is_weight, pair, tiles};
 use crate::lower::emit::{Emitter, Lowered};
 use mlxc_ir::graph::{Function, Node, Op, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, Type, Val};
+use mlxc_ir::profile::Feature;
 use mlxc_ir::{DType, QuantMode, Scheme, Size, TargetProfile};
 
 /// A quantised weight `[N, K]`, or matrices `[E, N, K]` of which each batch takes the one its index names.
@@ -80,14 +82,26 @@ impl Weight {
             }
             return s;
         }
-        let (mr, pair) = (register_rows(profile, most), pair(profile, dtype));
+        let (mr, lanes) = (register_rows(profile, most), i64::from(e.width));
+        let (digits, apart) = self.digits(profile, dtype, lanes).unwrap_or((0, 1));
+        let pair = if digits > 0 { 4 } else { pair(profile, dtype) };
         // A stretch of codes of two vectors is 64 KiB.
-        let bytes = if pair == 2 { 2 } else { 4 };
-        let widest = (64 << 10) / (2 * i64::from(e.width) * bytes) / 128 * 128;
+        let bytes = 4 / pair;
+        let widest = (64 << 10) / (2 * lanes * bytes) / 128 * 128;
         let chunk = if most == 1 { k } else { k.min(widest.max(128)) };
         let room = (profile.limits.group_bytes as i64 / 2).max(1);
-        let tiles = (room / (chunk * mr * bytes).max(1)).clamp(1, 9).min((most + mr - 1) / mr).max(1);
-        Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, apart: 1, tile: None }
+        let row_bytes = chunk * bytes * digits.max(1);
+        let tiles = (room / (mr * row_bytes).max(1)).clamp(1, 9).min((most + mr - 1) / mr).max(1);
+        Shape { rows, k, dtype, mr, tiles, lanes, pair, chunk, apart, digits, tile: None }
+    }
+
+    /// The digits of inputs and what codes of a step stand apart, if products of 8-bit integers take the least time.
+    fn digits(&self, profile: &TargetProfile, dtype: DType, lanes: i64) -> Option<(i64, i64)> {
+        let apart = digits::apart(self.scheme)?;
+        let rates = &profile.rates;
+        let others = if pair(profile, dtype) == 2 { rates.bf16_flops } else { rates.f32_flops };
+        let fits = profile.has(Feature::Int8Dot) && lanes % (4 * apart) == 0;
+        (fits && rates.int8_ops > digits::EXACT as f64 * others).then_some((digits::EXACT, apart))
     }
 }
 
@@ -142,7 +156,7 @@ impl<'k> Codes<'k> {
 
     /// bf16 values of the codes, repeated so that only a code's own bits choose.
     fn table(&self, e: &Emitter<'k, '_>, s: &Shape) -> Option<Val<'k>> {
-        if s.pair != 2 || !matches!(self.scheme.bits(), 2 | 4) {
+        if s.pair != 2 || s.digits > 0 || !matches!(self.scheme.bits(), 2 | 4) {
             return None;
         }
         let codes = 1 << self.scheme.bits();

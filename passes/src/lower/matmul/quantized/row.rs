@@ -1,6 +1,6 @@
 //! One row: the weight's words are read as a stream, and the row of inputs is permuted to meet them.
 
-use super::Codes;
+use super::{Codes, digits};
 use crate::lower::coord::Coord;
 use crate::lower::dequantize::{decode, field, scale};
 use crate::lower::emit::{Emitter, Lowered, Refusal};
@@ -14,9 +14,14 @@ const AHEAD: i64 = 8 << 10;
 
 /// One row of inputs, permuted.
 pub(in crate::lower::matmul) struct Row<'k> {
-    /// bf16 `[step, slot, 2 * lane + half]` where a table makes bf16 of codes, else f32 `[step, slot, lane]`.
+    /// bf16 `[step, slot, 2 * lane + half]` where a table makes bf16 of codes, u32 `[step, digit and step of four, lane]`
+    /// where 8-bit integers multiply, else f32 `[step, slot, lane]`.
     x: Group<'k>,
     table: Option<Val<'k>>,
+    /// The digits of an input and what the codes of a step stand apart; no digits for floats.
+    digits: (i64, i64),
+    /// Scales of each group's digits.
+    scales: Option<Group<'k>>,
     /// Sums of each group's inputs.
     sums: Option<Group<'k>>,
     /// The row's place in a batch.
@@ -50,27 +55,33 @@ impl<'k> Codes<'k> {
         let step = w * codes;
         let steps = (s.k + step - 1) / step;
         let table = self.table(e, s).map(|t| k.let_("values", t));
-        let x = match table {
-            Some(_) => k.group("x", DType::BF16, &[steps, codes / 2, 2 * w]),
-            None => k.group("x", DType::F32, &[steps, codes, w]),
+        let (slots, lanes, dtype) = match table {
+            Some(_) => (codes / 2, 2 * w, DType::BF16),
+            None if s.digits > 0 => (s.digits * s.apart, w, DType::U32),
+            None => (codes, w, DType::F32),
         };
+        let x = k.group("x", dtype, &[steps, slots, lanes]);
         let groups = s.k / self.group();
-        let sums = self.biases.map(|_| k.group("sums", DType::F32, &[(groups + w - 1) / w * w]));
+        let per_group = |name: &str| k.group(name, DType::F32, &[(groups + w - 1) / w * w]);
+        let sums = self.biases.map(|_| per_group("sums"));
+        let scales = (s.digits > 0).then(|| per_group("x_scales"));
         if s.k % step != 0 {
             // Lanes past the end of the row multiply with zero.
             let last = k.int(steps - 1);
-            let (slots, lanes, dtype) =
-                if table.is_some() { (codes / 2, 2 * w, DType::BF16) } else { (codes, w, DType::F32) };
             k.for_("slot", k.int(0), k.int(slots), 1, false, |slot| {
-                let zero = k.constant(0.0, dtype).splat(lanes as u8);
-                x.at([last, slot, k.int(0)]).vec(lanes as u8).store(zero);
+                let zero = if dtype == DType::U32 { k.int_constant(0, dtype) } else { k.constant(0.0, dtype) };
+                x.at([last, slot, k.int(0)]).vec(lanes as u8).store(zero.splat(lanes as u8));
             });
         }
-        if let Some(sums) = sums.filter(|_| groups % w != 0) {
+        for padded in [sums, scales].into_iter().flatten().filter(|_| groups % w != 0) {
             let zero = k.constant(0.0, DType::F32).splat(w as u8);
-            sums.at([k.int(groups / w * w)]).vec(w as u8).store(zero);
+            padded.at([k.int(groups / w * w)]).vec(w as u8).store(zero);
         }
-        let row = Row { x, table, sums, batch: batch.to_vec(), matrix };
+        let row = Row { x, table, digits: (s.digits, s.apart), scales, sums, batch: batch.to_vec(), matrix };
+        if let Some(scales) = scales {
+            self.split_row(e, a, s, &row, scales)?;
+            return Ok(row);
+        }
         let per_step = (step / self.group()).max(1);
         let steps_of_group = (self.group() / step).max(1);
         // Groups of whole steps, then those of a last step that is not full.
@@ -101,6 +112,46 @@ impl<'k> Codes<'k> {
             })?;
         }
         Ok(row)
+    }
+
+    /// Writes the row in digits where the words' lanes meet them.
+    fn split_row(
+        &self,
+        e: &mut Emitter<'k, '_>,
+        a: ValueId,
+        s: &Shape,
+        row: &Row<'k>,
+        scales: Group<'k>,
+    ) -> Lowered<()> {
+        let (k, w) = (e.k, s.lanes);
+        let (group, groups) = (self.group(), s.k / self.group());
+        let inputs = k.group("inputs", DType::F32, &[group]);
+        let (vectors, words) = (group / w, w / (4 * s.apart));
+        let hi = k.int(groups);
+        e.each("h", hi, Range::new(0, groups - 1), 1, false, |e, h| {
+            let mut place = row.batch.clone();
+            place.push(Coord::constant(0));
+            let from = h.scale(group);
+            let split = digits::split(e, a, s, &place, (&from, group), inputs, &mut |e, v, d, packed| {
+                let (step, lane) = e.space.div_rem(&h.scale(vectors * words).plus(v, words), w);
+                let (step, lane) = (e.ix(&step), e.ix(&lane));
+                for j in 0..s.apart {
+                    let place = row.x.at([step, k.int(d * s.apart + j), lane]);
+                    match words {
+                        1 => place.store(packed.extract(k.int(j))),
+                        n => place.vec(n as u8).store(packed.shuffle(n as u8, |l| l + j * n)),
+                    }
+                }
+                Ok(())
+            })?;
+            let h = e.ix(&h);
+            let last = k.constant(digits::weight(s.digits - 1), DType::F32);
+            scales.at([h]).store(if s.digits > 1 { split.scale * last } else { split.scale });
+            if let Some(sums) = row.sums {
+                sums.at([h]).store(split.sum);
+            }
+            Ok(())
+        })
     }
 
     /// Permutes the inputs of one group, or of one step where a group has several, from `base` on: to a step, from one
@@ -174,7 +225,12 @@ impl<'k> Codes<'k> {
                     let place = row.place(b, n, at);
                     if count == w { place.vec(w as u8).load() } else { place.first(w as u8, k.int(count)).load() }
                 };
-                let scales = k.let_("scales", scale(self.scheme, load(self.scales)));
+                let scales = scale(self.scheme, load(self.scales));
+                let scales = match row.scales {
+                    Some(x) => scales * x.at([at]).vec(w as u8).load(),
+                    None => scales,
+                };
+                let scales = k.let_("scales", scales);
                 if let (Some(biases), Some(sums)) = (self.biases, row.sums) {
                     let x = sums.at([at]).vec(w as u8).load();
                     total.set(load(biases).cast(DType::F32).mad(x, total.get()));
@@ -227,6 +283,17 @@ impl<'k> Codes<'k> {
                 k.let_("packed", v)
             })
             .collect();
+        if let (count @ 1.., apart) = row.digits {
+            let mut sums = vec![k.int_constant(0, DType::I32).splat(lanes); count as usize];
+            for j in 0..apart {
+                let codes = k.let_("codes", digits::codes(k, self.scheme, vectors[0], j));
+                for (d, sum) in (0..).zip(&mut sums) {
+                    let x = row.x.at([at, k.int(d * apart + j), k.int(0)]).vec(lanes).load();
+                    *sum = k.let_("sum", digits::dot(*sum, codes, x));
+                }
+            }
+            return digits::joined(k, &sums).cast(DType::F32);
+        }
         let zero = k.constant(0.0, DType::F32).splat(lanes);
         let sums = [k.var("even", zero), k.var("odd", zero)];
         let slots = if row.table.is_some() { codes / 2 } else { codes };

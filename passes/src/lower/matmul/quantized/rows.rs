@@ -1,6 +1,6 @@
 //! Several rows: a stretch of codes is unpacked into panels in group memory, which serve every tile of rows of the task.
 
-use super::Codes;
+use super::{Codes, digits};
 use crate::lower::coord::Coord;
 use crate::lower::dequantize::{decode, field, scale};
 use crate::lower::emit::{Emitter, Lowered};
@@ -21,14 +21,23 @@ pub(in crate::lower::matmul) struct Rows<'a, 'k> {
     q: &'a Coord,
     memory: Group<'k>,
     sums: Option<Sums<'k>>,
-    /// `[step, half, lane]`, pairs sharing a word; of matrix tiles `[step, element of a pair of columns]`.
+    /// `[step, half, lane]`, codes of a step sharing a word; of matrix tiles `[step, element of a pair of columns]`.
     codes: Group<'k>,
     /// f32 `[group, row, column]`: products of a few groups and one register tile, where matrix tiles make them.
     products: Option<(RegisterTile, Group<'k>)>,
     /// f32 `[group, half, lane]`.
     scales: Group<'k>,
     biases: Option<Group<'k>>,
+    digits: Option<DigitScales<'k>>,
     live: Ix<'k>,
+}
+
+/// What the digits of the packed rows count.
+struct DigitScales<'k> {
+    /// f32 `[group, digit, row]`.
+    scales: Group<'k>,
+    /// A group's inputs, on their way into digits.
+    inputs: Group<'k>,
 }
 
 impl<'k> Codes<'k> {
@@ -42,7 +51,7 @@ impl<'k> Codes<'k> {
     ) -> Lowered<Rows<'a, 'k>> {
         let (k, w) = (e.k, s.lanes);
         let groups = s.chunk / self.group();
-        let dtype = if s.pair == 2 { DType::U32 } else { DType::F32 };
+        let dtype = if s.pair == 1 { DType::F32 } else { DType::U32 };
         let per_group = |name: &str| k.group(name, DType::F32, &[groups, 2, w]);
         Ok(Rows {
             a,
@@ -59,6 +68,10 @@ impl<'k> Codes<'k> {
             products: s.tile.map(|t| (t, k.group("products", DType::F32, &[WAITING, t.rows(), t.columns()]))),
             scales: per_group("scales"),
             biases: self.biases.map(|_| per_group("biases")),
+            digits: (s.digits > 0).then(|| DigitScales {
+                scales: k.group("x_scales", DType::F32, &[groups, s.digits, s.rows_block()]),
+                inputs: k.group("inputs", DType::F32, &[self.group()]),
+            }),
             live: s.live_tiles(e, q)?,
         })
     }
@@ -88,7 +101,10 @@ impl<'k> Codes<'k> {
         len: i64,
     ) -> Lowered<()> {
         let s = rows.s;
-        rows::pack(e, rows.a, s, (rows.q, rows.live), rows.memory, (base, len), rows.sums)?;
+        match &rows.digits {
+            Some(d) => self.split_rows(e, rows, d, base, len)?,
+            None => rows::pack(e, rows.a, s, (rows.q, rows.live), rows.memory, (base, len), rows.sums)?,
+        }
         let block = 2 * s.lanes;
         for (segment, from) in from.iter().enumerate() {
             let count = e.k.int(width / block);
@@ -105,6 +121,58 @@ impl<'k> Codes<'k> {
             })?;
         }
         Ok(())
+    }
+
+    /// Packs the rows in digits. Rows past the end repeat the last one: their products are computed and not stored.
+    fn split_rows(
+        &self,
+        e: &mut Emitter<'k, '_>,
+        rows: &Rows<'_, 'k>,
+        d: &DigitScales<'k>,
+        base: &Coord,
+        len: i64,
+    ) -> Lowered<()> {
+        let (k, s, group) = (e.k, rows.s, self.group());
+        let most = e.size_max(&s.rows) as i64;
+        let (mr, groups) = (k.int(s.mr), len / group);
+        e.each("t", rows.live, Range::new(0, s.tiles - 1), 1, false, |e, t| {
+            e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
+                let local = t.scale(s.mr).plus(&i, 1);
+                let row = rows.q.scale(s.rows_block()).plus(&local, 1);
+                let row = if s.rows.as_const().is_some_and(|m| m % s.rows_block() == 0) {
+                    row
+                } else {
+                    let (at, all) = (e.ix(&row), e.size(&s.rows)?);
+                    e.index(at.min(all - 1), Range::new(0, (most - 1).max(0)), 1)
+                };
+                let (t, i, place) = (e.ix(&t), e.ix(&i), e.ix(&local));
+                let hi = k.int(groups);
+                e.each("h", hi, Range::new(0, groups - 1), 1, false, |e, h| {
+                    let from = base.plus(&h, group);
+                    let first = e.ix(&h) * (group / 4);
+                    let words = s.lanes / (4 * s.apart);
+                    let row = std::slice::from_ref(&row);
+                    let split = digits::split(e, rows.a, s, row, (&from, group), d.inputs, &mut |e, v, d, packed| {
+                        let step = first + e.ix(v) * (s.lanes / 4);
+                        for l in 0..s.lanes / 4 {
+                            // Ordered by step, then by word: the other way round here.
+                            let to = step + (l % words * s.apart + l / words);
+                            rows.memory.at([t * s.digits + d, to, i]).store(packed.extract(k.int(l)));
+                        }
+                        Ok(())
+                    })?;
+                    let h = e.ix(&h);
+                    for n in 0..s.digits {
+                        let share = k.constant(digits::weight(n), DType::F32);
+                        d.scales.at([h, k.int(n), place]).store(split.scale * share);
+                    }
+                    if let Some(sums) = rows.sums {
+                        sums.memory.at([h, place]).store(split.sum);
+                    }
+                    Ok(())
+                })
+            })
+        })
     }
 
     /// Unpacks codes, scales and biases of two vectors of columns.
@@ -188,6 +256,9 @@ impl<'k> Codes<'k> {
         let lanes = s.lanes as u8;
         let constant = |v: i64| k.int_constant(v, DType::U32).splat(lanes);
         let (word, bits) = (Type::vector(DType::U32, lanes), i64::from(self.scheme.bits()));
+        if s.digits > 0 {
+            return digits::codes(k, self.scheme, words[0], slot / s.pair);
+        }
         if let Some(table) = table.filter(|_| s.apart > 1) {
             // The low bits of each half choose, so the pair is a code of each half of the word.
             let slot = slot / s.pair;
@@ -221,33 +292,47 @@ impl<'k> Codes<'k> {
         let (k, s) = (e.k, rows.s);
         let lanes = s.lanes as u8;
         let steps = self.group() / s.pair;
-        let pairs = Type::vector(DType::BF16, 2 * lanes);
+        let columns = match s.pair {
+            1 => Type::vector(DType::F32, lanes),
+            2 => Type::vector(DType::BF16, 2 * lanes),
+            _ => Type::vector(DType::U8, 4 * lanes),
+        };
+        let zero = if s.digits > 0 { k.int_constant(0, DType::I32) } else { k.constant(0.0, DType::F32) };
+        let parts = s.digits.max(1);
         k.for_("t", k.int(0), rows.live, 1, false, |t| {
             k.for_("h", k.int(0), k.int(len / self.group()), 1, false, |h| {
-                let zero = k.constant(0.0, DType::F32);
-                let acc = k.reg("acc", Type::vector(DType::F32, lanes), &[s.mr as u32, 2], Some(zero));
-                k.for_("k", k.int(0), k.int(steps), 1, false, |c| {
-                    let at = h * steps + c;
-                    let load = |half: i64| {
-                        let b = rows.codes.at([at, k.int(half), k.int(0)]).vec(lanes).load();
-                        if s.pair == 2 { b.bits(pairs) } else { b }
-                    };
-                    let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-                    rows::accumulate(k, s, acc, rows.memory, (t, at), b);
-                });
-                for j in 0..2 {
-                    let half = k.int(j);
-                    let scales = k.let_("scales", rows.scales.at([h, half, k.int(0)]).vec(lanes).load());
-                    let biases = rows.biases.map(|b| k.let_("biases", b.at([h, half, k.int(0)]).vec(lanes).load()));
-                    k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
-                        let place = [k.int(segment), t * s.mr + i, column + j * s.lanes];
-                        let sum = acc.get([i, half]).mad(scales, staged.at(place).vec(lanes).load());
-                        let sum = match (biases, rows.sums) {
-                            (Some(b), Some(x)) => b.mad(x.memory.at([h, t * s.mr + i]).load().splat(lanes), sum),
-                            _ => sum,
-                        };
-                        staged.at(place).vec(lanes).store(sum);
+                for part in 0..parts {
+                    let acc = k.reg("acc", Type::vector(zero.dtype(), lanes), &[s.mr as u32, 2], Some(zero));
+                    k.for_("k", k.int(0), k.int(steps), 1, false, |c| {
+                        let at = h * steps + c;
+                        let load =
+                            |half: i64| rows.codes.at([at, k.int(half), k.int(0)]).vec(lanes).load().bits(columns);
+                        let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
+                        rows::accumulate(k, s, acc, rows.memory, (t * parts + part, at), b);
                     });
+                    for j in 0..2 {
+                        let half = k.int(j);
+                        let scales = k.let_("scales", rows.scales.at([h, half, k.int(0)]).vec(lanes).load());
+                        let biases = rows.biases.filter(|_| part == 0);
+                        let biases = biases.map(|b| k.let_("biases", b.at([h, half, k.int(0)]).vec(lanes).load()));
+                        k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
+                            let row = t * s.mr + i;
+                            let place = [k.int(segment), row, column + j * s.lanes];
+                            let product = match &rows.digits {
+                                Some(d) => {
+                                    let counts = d.scales.at([h, k.int(part), row]).load().splat(lanes);
+                                    acc.get([i, half]).cast(DType::F32) * counts
+                                }
+                                None => acc.get([i, half]),
+                            };
+                            let sum = product.mad(scales, staged.at(place).vec(lanes).load());
+                            let sum = match (biases, rows.sums) {
+                                (Some(b), Some(x)) => b.mad(x.memory.at([h, row]).load().splat(lanes), sum),
+                                _ => sum,
+                            };
+                            staged.at(place).vec(lanes).store(sum);
+                        });
+                    }
                 }
             });
         });
