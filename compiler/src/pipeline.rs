@@ -12,7 +12,7 @@ use mlxc_passes::partition::Partition;
 use mlxc_passes::schedule::{self, Scheduled, schedule};
 use mlxc_passes::split::split_weights;
 use mlxc_passes::storage::{Layouts, Source, join_weights, layouts};
-use mlxc_passes::{canonicalise, decompose, eqsat, outline};
+use mlxc_passes::{activations, canonicalise, decompose, eqsat, outline};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,16 @@ pub enum Level {
     Strict,
 }
 
+/// What products with quantised weights read of their inputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// All of them.
+    #[default]
+    Exact,
+    /// Each group rounded to 8-bit integers with one scale: [`Op::Int8MatMul`](mlxc_ir::graph::Op::Int8MatMul).
+    Int8,
+}
+
 /// What a compilation is given besides the module. Everything that its result depends on is hashed into the package's
 /// manifest.
 #[derive(Clone, Debug)]
@@ -34,6 +44,8 @@ pub struct Options {
     pub profile: TargetProfile,
     /// Numerics.
     pub level: Level,
+    /// Activations of products with quantised weights.
+    pub activations: Activations,
     /// Fuse kernels.
     pub fuse: bool,
     /// Compile repeated blocks once.
@@ -88,6 +100,7 @@ impl Options {
         Options {
             profile,
             level: Level::Strict,
+            activations: Activations::Exact,
             fuse: true,
             outline: true,
             max_scratch: None,
@@ -110,6 +123,9 @@ impl Options {
     pub(crate) fn fingerprint(&self) -> String {
         let profile = serde_json::to_string(&self.profile).expect("a profile is plain data");
         let mut text = format!("{:?} {} {} {:?} {profile}", self.level, self.fuse, self.outline, self.max_scratch);
+        if self.activations != Activations::Exact {
+            text.push_str(&format!(" {:?}", self.activations));
+        }
         if !self.choices.is_empty() {
             text.push_str(&format!(" {:?}", self.choices.kernels()));
         }
@@ -286,8 +302,12 @@ fn front(module: &Module, options: &Options, clock: &mut Clock<'_>) -> Result<Fr
     verified("eqsat", &saturated)?;
     let (joined, sources) = clock.run("join", || join_weights(&saturated))?;
     verified("join", &joined)?;
-    let decomposed = clock
-        .run("decompose", || each(&joined, |f| decompose::decompose(f).and_then(|g| canonicalise::canonicalise(&g))))?;
+    let decomposed = clock.run("decompose", || {
+        each(&joined, |f| {
+            let f = canonicalise::canonicalise(&decompose::decompose(f)?)?;
+            if options.activations == Activations::Int8 { activations::round(&f) } else { Ok(f) }
+        })
+    })?;
     verified("decompose", &decomposed)?;
     let traced = module.clone();
     Ok(Front { traced, canonical, outlined, saturated, joined, decomposed, sources, rules })

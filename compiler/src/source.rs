@@ -6,7 +6,7 @@ use crate::checkpoint::check_unread;
 use crate::error::Errors;
 use crate::models::{Architecture, Config, EntryOptions, trace_model};
 use crate::packaging::{Extras, Packaging};
-use crate::pipeline::{Compiled, Level, Options, compile_targets, compile_with};
+use crate::pipeline::{Activations, Compiled, Level, Options, compile_targets, compile_with};
 use crate::quantization::{Quantization, Quantizing};
 use crate::tune::Tuning;
 use crate::weights::{Checkpoint, NoWeights, RandomWeights, Weights};
@@ -48,6 +48,8 @@ pub struct Build {
     pub random_weights: Option<u64>,
     /// Numerics.
     pub level: Level,
+    /// Activations of products with quantised weights.
+    pub activations: Activations,
     /// Fuse.
     pub fuse: bool,
     /// Outline repeated blocks.
@@ -80,6 +82,7 @@ impl Build {
             kv_bits: None,
             random_weights: None,
             level: Level::Strict,
+            activations: Activations::Exact,
             fuse: true,
             outline: true,
             max_scratch: None,
@@ -230,6 +233,7 @@ impl Build {
                     .into());
             }
             options.level = self.level;
+            options.activations = self.activations;
             options.fuse = self.fuse;
             options.outline = self.outline;
             options.max_scratch = self.max_scratch;

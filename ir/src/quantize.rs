@@ -194,6 +194,22 @@ pub const INT8_LARGEST: f32 = 127.0;
 /// Activations of a group whose largest magnitude is below this are rounded to 0: 2^-100.
 pub const INT8_LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
+/// Rounds values that share a scale to 8-bit integers times it, as symmetric dynamic quantisation does: the scale is their
+/// largest magnitude / 127, integers are the nearest, ties to even. In f32; a largest magnitude that is not finite makes
+/// the values NaN or infinite. Each value is off by at most half the scale.
+pub fn round_int8(values: &mut [f64]) {
+    let largest = values.iter().fold(0.0f32, |m, v| {
+        let v = (*v as f32).abs();
+        if v > m || v.is_nan() { v } else { m }
+    });
+    let (per, scale) =
+        if largest < INT8_LEAST { (0.0, 0.0) } else { (INT8_LARGEST / largest, largest * (1.0 / INT8_LARGEST)) };
+    for v in values {
+        let code = (*v as f32 * per).round_ties_even();
+        *v = f64::from(code) * f64::from(scale);
+    }
+}
+
 /// Values of the E2M1 codes.
 const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 

@@ -45,7 +45,7 @@ pub fn anchor(f: &Function, nodes: &Region, template: &str) -> Option<u32> {
     of_template(template).next()?;
     let is_anchor = |op: &Op| match template {
         "attention" => matches!(op, Op::Sdpa { .. }),
-        _ => matches!(op, Op::MatMul { .. }),
+        _ => matches!(op, Op::MatMul { .. } | Op::Int8MatMul { .. }),
     };
     nodes.iter().copied().find(|n| is_anchor(&f.nodes[*n as usize].op))
 }

@@ -1,5 +1,6 @@
 //! Passes from Graph IR to kernels and a memory plan.
 
+pub mod activations;
 pub mod alone;
 pub mod canonicalise;
 pub mod choices;

@@ -76,7 +76,7 @@ pub fn schedule(
     profile: &TargetProfile,
     options: Options<'_>,
 ) -> Result<Scheduled, Diagnostic> {
-    let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
+    let functions: Vec<Function> = module.functions.iter().map(|f| prepare(f, profile)).collect::<Result<_, _>>()?;
     let mut parts = Vec::new();
     let mut merges = Vec::new();
     for (f, p) in functions.iter().zip(partitions(module, &functions, layouts, profile, options)?) {
@@ -138,7 +138,7 @@ pub fn kernels(
     profile: &TargetProfile,
     options: Options<'_>,
 ) -> Result<Vec<(Function, Partition)>, Diagnostic> {
-    let functions: Vec<Function> = module.functions.iter().map(prepare).collect::<Result<_, _>>()?;
+    let functions: Vec<Function> = module.functions.iter().map(|f| prepare(f, profile)).collect::<Result<_, _>>()?;
     let parts = partitions(module, &functions, layouts, profile, options)?;
     Ok(functions.into_iter().zip(parts).collect())
 }

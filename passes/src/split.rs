@@ -156,7 +156,7 @@ impl Split {
                     cut.insert(v, Pieces { values, ..of });
                     Ok(Some(gone()))
                 }
-                Op::MatMul { transpose_a: false, transpose_b: true }
+                Op::MatMul { transpose_a: false, transpose_b: true } | Op::Int8MatMul { .. }
                     if cut.contains_key(&node.inputs[1]) && !cut.contains_key(&node.inputs[0]) =>
                 {
                     let x = r.map(node.inputs[0]);

@@ -114,6 +114,10 @@ pub struct BuildOptions {
     /// Numerics: `strict` lets precision inside a kernel exceed the stated dtype, `exact` rounds every op.
     #[arg(long, value_enum, default_value_t = LevelArg::Strict)]
     pub numerics: LevelArg,
+    /// What products with quantised weights read of their inputs: `exact` all of it, `int8` each group rounded to 8-bit
+    /// integers with one scale, which is faster where such integers multiply faster and changes results by about a percent.
+    #[arg(long, value_enum, default_value_t = ActivationsArg::Exact)]
+    pub activations: ActivationsArg,
     /// One kernel an op.
     #[arg(long)]
     pub no_fuse: bool,
@@ -144,6 +148,15 @@ pub enum LevelArg {
     Exact,
     /// Never less precise than stated.
     Strict,
+}
+
+/// Activations of products with quantised weights.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActivationsArg {
+    /// As they are.
+    Exact,
+    /// Rounded to 8-bit integers.
+    Int8,
 }
 
 /// `mlxc compile`.

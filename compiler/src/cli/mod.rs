@@ -19,9 +19,9 @@ mod run;
 mod shell;
 mod verify;
 
-use args::{BuildArgs, Cli, Command, LevelArg};
+use args::{ActivationsArg, BuildArgs, Cli, Command, LevelArg};
 use mlxc::Errors;
-use mlxc::pipeline::Level;
+use mlxc::pipeline::{Activations, Level};
 use mlxc::source::Build;
 use mlxc_package::plan::Plan;
 use mlxc_package::{Package, Target};
@@ -144,6 +144,10 @@ impl BuildArgs {
             level: match self.options.numerics {
                 LevelArg::Exact => Level::Exact,
                 LevelArg::Strict => Level::Strict,
+            },
+            activations: match self.options.activations {
+                ActivationsArg::Exact => Activations::Exact,
+                ActivationsArg::Int8 => Activations::Int8,
             },
             fuse: !self.options.no_fuse,
             outline: !self.options.no_outline,

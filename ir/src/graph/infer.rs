@@ -96,6 +96,7 @@ impl Infer<'_> {
             Op::Reduce { op, axes, keepdims } => self.reduce(*op, axes, *keepdims)?,
             Op::ArgReduce { axis, keepdims, .. } => self.arg_reduce(*axis, *keepdims)?,
             Op::MatMul { transpose_a, transpose_b } => self.matmul(*transpose_a, *transpose_b)?,
+            Op::Int8MatMul { group } => self.int8_matmul(*group)?,
             Op::Dequantize { scheme, dtype } => self.dequantize(*scheme, *dtype)?,
             Op::RmsNorm { .. } => self.norm(2)?,
             Op::LayerNorm { .. } => self.norm(3)?,
@@ -486,6 +487,15 @@ impl Infer<'_> {
         let mut shape = a.shape[..a.rank() - 2].to_vec();
         shape.extend([m, n]);
         Ok(TensorType { dtype: a.dtype, shape })
+    }
+
+    fn int8_matmul(&self, group: u32) -> Result<TensorType, Diagnostic> {
+        let ty = self.matmul(false, true)?;
+        let k = self.inputs[0].shape.last().and_then(Size::as_const);
+        match k {
+            Some(k) if group > 0 && k % i64::from(group) == 0 => Ok(ty),
+            _ => Err(self.attribute("a group that divides a constant inner extent", group.to_string())),
+        }
     }
 
     fn dequantize(&self, scheme: Scheme, dtype: DType) -> Result<TensorType, Diagnostic> {

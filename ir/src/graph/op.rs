@@ -567,6 +567,12 @@ pub enum Op {
         /// b is stored [.., N, K].
         transpose_b: bool,
     },
+    /// `a [.., M, K]`, `b [.., N, K]`: products of their rows as [`Op::MatMul`] has them, each row of a rounded to 8-bit
+    /// integers with a scale for every `group` elements first, see [`round_int8`](crate::quantize::round_int8).
+    Int8MatMul {
+        /// Elements that share a scale, a divisor of K.
+        group: u32,
+    },
     /// `words u32[.., K * bits / 32]`, `scales [.., K / group]`, then `biases` of the scales' type for schemes that have
     /// them: the values `[.., K]` of quantised rows. Affine: `scale * code + bias`.
     Dequantize {
@@ -666,6 +672,7 @@ impl Op {
             Op::ArgSort { .. } => "argsort",
             Op::RandomBits { .. } => "random_bits",
             Op::MatMul { .. } => "matmul",
+            Op::Int8MatMul { .. } => "int8_matmul",
             Op::Dequantize { .. } => "dequantize",
             Op::RmsNorm { .. } => "rms_norm",
             Op::LayerNorm { .. } => "layer_norm",

@@ -35,7 +35,7 @@ pub fn build_chosen(f: &Function, target: &Target<'_>, nodes: &Region, outputs: 
         match &f.nodes[*n as usize].op {
             op if line::is_anchor(op) => lines.push(*n),
             Op::Sdpa { .. } => attentions.push(*n),
-            Op::MatMul { .. } if matmul::fits(f, target, *n) => products.push(*n),
+            Op::MatMul { .. } | Op::Int8MatMul { .. } if matmul::fits(f, target, *n) => products.push(*n),
             Op::MatMul { .. } if product::fits(f, *n) => computed.push(*n),
             _ => {}
         }
@@ -98,7 +98,10 @@ fn reduces_before(f: &Function, nodes: &Region, product: u32) -> bool {
             continue;
         }
         if nodes.contains(&n)
-            && matches!(f.nodes[n as usize].op, Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. })
+            && matches!(
+                f.nodes[n as usize].op,
+                Op::Reduce { .. } | Op::ArgReduce { .. } | Op::MatMul { .. } | Op::Int8MatMul { .. }
+            )
         {
             return true;
         }
@@ -109,7 +112,8 @@ fn reduces_before(f: &Function, nodes: &Region, product: u32) -> bool {
 
 /// A kernel is named after its anchor (a product without a name after its weight), else its last output.
 fn name(f: &Function, nodes: &Region, outputs: &[ValueId]) -> String {
-    let anchor = nodes.iter().find(|n| matches!(f.nodes[**n as usize].op, Op::Sdpa { .. } | Op::MatMul { .. }));
+    let is_anchor = |op: &Op| matches!(op, Op::Sdpa { .. } | Op::MatMul { .. } | Op::Int8MatMul { .. });
+    let anchor = nodes.iter().find(|n| is_anchor(&f.nodes[**n as usize].op));
     let v = match anchor {
         Some(n) => ValueId::of(*n as usize),
         None => outputs.last().copied().unwrap_or(ValueId::of(0)),

@@ -194,8 +194,8 @@ impl Settling<'_, '_> {
     /// Seconds that a kernel of some nodes takes at least: a launch, and the products that groups have among them now.
     fn least(&self, nodes: &Region) -> f64 {
         let rates = &self.space.target.profile.rates;
-        let products =
-            nodes.iter().filter(|n| matches!(self.space.f.nodes[**n as usize].op, Op::MatMul { .. } | Op::Sdpa { .. }));
+        let is_product = |op: &Op| matches!(op, Op::MatMul { .. } | Op::Int8MatMul { .. } | Op::Sdpa { .. });
+        let products = nodes.iter().filter(|n| is_product(&self.space.f.nodes[**n as usize].op));
         let groups: BTreeSet<u32> = products.flat_map(|n| self.groups.computing(*n)).collect();
         let work = groups.iter().map(|g| &self.groups[*g].built.work);
         rates.launch_seconds + work.map(|w| w.products(rates)).sum::<f64>()

@@ -15,7 +15,7 @@ pub use tensor::{Data, Tensor, count, each_index, round_float, strides, wrap_int
 use crate::diagnostic::Diagnostic;
 use crate::graph::op::{ArgOp, Dense, Literal, Op, ReduceOp};
 use crate::graph::types::{Function, Module, Node, Role, TensorType};
-use crate::quantize::{Scheme, code_at};
+use crate::quantize::{Scheme, code_at, round_int8};
 use mlxc_package::{DType, Size};
 
 /// How floats are computed.
@@ -233,6 +233,14 @@ impl Run<'_> {
             Op::Reduce { op, axes, .. } => self.reduce(x[0], *op, axes, ty.dtype, shape),
             Op::ArgReduce { op, axis, .. } => arg_reduce(x[0], *op, *axis as usize, shape),
             Op::MatMul { transpose_a, transpose_b } => self.matmul(x[0], x[1], *transpose_a, *transpose_b, shape),
+            Op::Int8MatMul { group } => {
+                let mut values = x[0].to_floats();
+                for part in values.chunks_mut(*group as usize) {
+                    round_int8(part);
+                }
+                let rounded = Tensor { dtype: x[0].dtype, shape: x[0].shape.clone(), data: Data::Float(values) };
+                self.matmul(&rounded, x[1], false, true, shape)
+            }
             Op::Dequantize { scheme, .. } => self.finish(ty.dtype, shape, dequantize(*scheme, x)),
             Op::RmsNorm { eps } => self.rows(x[0], |row, _| {
                 let mean = row.iter().map(|v| v * v).sum::<f64>() / row.len() as f64;

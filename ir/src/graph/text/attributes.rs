@@ -105,6 +105,7 @@ pub(super) fn of(op: &Op) -> List {
         Op::MatMul { transpose_a, transpose_b } => {
             vec![("transpose_a", Value::flag(*transpose_a)), ("transpose_b", Value::flag(*transpose_b))]
         }
+        Op::Int8MatMul { group } => vec![("group", Value::int(i64::from(*group)))],
         Op::Dequantize { scheme, dtype } => {
             vec![("scheme", Value::Text(scheme.to_string())), ("dtype", word(*dtype))]
         }
@@ -287,6 +288,7 @@ pub(super) fn build(name: &str, attributes: &[(String, Value)]) -> Option<Result
             "dynamic_slice" => Op::DynamicSlice { axes: r.axes("axes")?, sizes: r.sizes("sizes")? },
             "slice_update" => Op::SliceUpdate { axes: r.axes("axes")? },
             "matmul" => Op::MatMul { transpose_a: r.flag("transpose_a")?, transpose_b: r.flag("transpose_b")? },
+            "int8_matmul" => Op::Int8MatMul { group: r.axis("group")? },
             "dequantize" => {
                 let Some(Value::Text(text)) = r.get("scheme") else { return Err(("scheme", "a quoted scheme")) };
                 let scheme: Scheme = text.parse().map_err(|_| ("scheme", "BITS,GROUP,MODE of a known scheme"))?;

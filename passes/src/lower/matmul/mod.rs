@@ -7,7 +7,7 @@
 
 mod panels;
 pub(super) mod parts;
-pub(super) mod quantized;
+pub(crate) mod quantized;
 mod rows;
 mod tiles;
 
@@ -139,10 +139,15 @@ pub fn build(
         (f.ty(f.nodes[anchor as usize].inputs[0]).shape.last(), f.nodes[anchor as usize].types[0].dtype);
     let inner = inner.and_then(Size::as_const).unwrap_or(1);
     let tiled = !one_row && tiles::shape_of(target.profile, dtype, i64::MAX, inner).is_some();
+    let dear = match &factor {
+        Factor::Quantized(w) => !one_row && w.digits(target.profile, dtype, lanes(target.profile)).is_some(),
+        Factor::Panels { .. } => false,
+    };
     let goal = match &factor {
         Factor::Quantized(_) if one_row => quantized::columns_of_a_task(columns, block),
         _ if one_row => 2 * block,
-        // Every task packs its rows, which costs more beside matrix tiles: wider ones where all cores have some.
+        // Every task packs its rows, which costs more beside fast products: wider ones where all cores have some.
+        _ if dear => (columns / (2 * i64::from(target.profile.cores))).clamp(8 * block, 32 * block),
         _ if tiled && columns >= 16 * block * 2 * i64::from(target.profile.cores) => 16 * block,
         _ => 8 * block,
     };

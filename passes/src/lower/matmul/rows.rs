@@ -10,7 +10,7 @@ use mlxc_ir::kernel::{Group, Ix, KernelBuilder, Reg, Type, Val};
 use mlxc_ir::{DType, Range, Size, TargetProfile};
 
 /// Rows of a task at most: what is read of the weight serves all of them.
-const BLOCK: i64 = 128;
+pub(super) const BLOCK: i64 = 128;
 /// Inner elements packed at a time at most, and what their number is a multiple of.
 const CHUNK: i64 = 1024;
 const CHUNK_UNIT: i64 = 64;
@@ -95,16 +95,20 @@ pub(super) fn shape(
     pair: i64,
 ) -> Shape {
     let most = e.size_max(&rows) as i64;
-    // Tiles of as many rows each as registers allow, so that together they hold the block and little else.
     let block = most.clamp(1, BLOCK);
-    let tallest = register_rows(profile, block);
-    let tiles = (block + tallest - 1) / tallest;
-    let mr = (block + tiles - 1) / tiles;
+    let (tiles, mr) = even(block, register_rows(profile, block));
     let bytes = mr * tiles * if pair == 2 { 2 } else { 4 };
     let room = (profile.limits.group_bytes as i64 / 2 / bytes / CHUNK_UNIT * CHUNK_UNIT).clamp(CHUNK_UNIT, CHUNK);
     // One row is read where it is packed.
     let chunk = if most == 1 || k <= room { k } else { room };
     Shape { rows, k, dtype, mr, tiles, lanes: i64::from(e.width), pair, chunk, apart: 1, digits: 0, tile: None }
+}
+
+/// Tiles of a block of rows, of at most so many each, and their rows: together they hold the block and little else.
+pub(super) fn even(block: i64, tallest: i64) -> (i64, i64) {
+    let block = block.max(1);
+    let tiles = (block + tallest - 1) / tallest;
+    (tiles, (block + tiles - 1) / tiles)
 }
 
 /// Rows of a register tile two vectors wide: accumulators, two vectors of columns and a broadcast fill the register file.

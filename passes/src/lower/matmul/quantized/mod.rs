@@ -14,29 +14,40 @@ mod rows;
 pub(super) use row::Row;
 pub(super) use rows::Rows;
 
-use super::rows::{Shape, register_rows};
+use super::rows::{BLOCK, Shape, even, register_rows};
 use super::{is_weight, pair, tiles};
 use crate::lower::emit::{Emitter, Lowered};
 use mlxc_ir::graph::{Function, Node, Op, ValueId};
 use mlxc_ir::kernel::{Access, Buf, Ix, Type, Val};
-use mlxc_ir::profile::Feature;
+use mlxc_ir::profile::{Feature, TargetKind};
 use mlxc_ir::{DType, QuantMode, Scheme, Size, TargetProfile};
 
 /// A quantised weight `[N, K]`, or matrices `[E, N, K]` of which each batch takes the one its index names.
 #[derive(Clone, Debug)]
-pub(in crate::lower) struct Weight {
+pub(crate) struct Weight {
     /// The indices, and the value they pick from.
     pub picked: Option<(ValueId, ValueId)>,
     pub scheme: Scheme,
     pub words: ValueId,
     pub scales: ValueId,
     pub biases: Option<ValueId>,
+    /// Inputs are rounded to 8-bit integers.
+    pub int8: bool,
+}
+
+/// True if a product with 8-bit activations ([`Op::Int8MatMul`]) has a kernel of such products.
+pub(crate) fn multiplies_int8(f: &Function, profile: &TargetProfile, node: u32) -> bool {
+    let weight = operand(f, node).filter(|_| profile.kind == TargetKind::Cpu);
+    weight.is_some_and(|w| w.digits(profile, f.nodes[node as usize].types[0].dtype, super::lanes(profile)).is_some())
 }
 
 /// The quantised weight a product reads as its right factor.
-pub(in crate::lower) fn operand(f: &Function, node: u32) -> Option<Weight> {
+pub(crate) fn operand(f: &Function, node: u32) -> Option<Weight> {
     let n = &f.nodes[node as usize];
-    let Op::MatMul { transpose_a: false, transpose_b: true } = n.op else { return None };
+    let int8 = matches!(n.op, Op::Int8MatMul { .. });
+    if !int8 && n.op != (Op::MatMul { transpose_a: false, transpose_b: true }) {
+        return None;
+    }
     let product = &n.types[0];
     let (values, picked) = match f.node(n.inputs[1]) {
         // Each batch is one row with a matrix of its own.
@@ -52,7 +63,7 @@ pub(in crate::lower) fn operand(f: &Function, node: u32) -> Option<Weight> {
     let Op::Dequantize { scheme, .. } = b.op else { return None };
     let weights = b.inputs.iter().all(|v| is_weight(f, *v).is_some());
     let (words, scales, biases) = (b.inputs[0], b.inputs[1], b.inputs.get(2).copied());
-    (weights && product.dtype != DType::F64).then_some(Weight { picked, scheme, words, scales, biases })
+    (weights && product.dtype != DType::F64).then_some(Weight { picked, scheme, words, scales, biases, int8 })
 }
 
 /// Columns of a task of one row: enough that permuting the row is little beside them, and several tasks.
@@ -71,7 +82,7 @@ impl Weight {
         dtype: DType,
     ) -> Shape {
         let most = e.size_max(&rows) as i64;
-        let tile = tiles::shape_of(profile, dtype, most, k);
+        let tile = tiles::shape_of(profile, dtype, most, k).filter(|_| !self.int8);
         if let Some(tile) = tile.filter(|t| self.scheme.group().is_multiple_of(u32::from(t.depth))) {
             let mut s = tiles::shape(e, tile, rows, k, i64::from(self.scheme.group()));
             let (codes, words) = self.scheme.block();
@@ -82,25 +93,34 @@ impl Weight {
             }
             return s;
         }
-        let (mr, lanes) = (register_rows(profile, most), i64::from(e.width));
+        let lanes = i64::from(e.width);
         let (digits, apart) = self.digits(profile, dtype, lanes).unwrap_or((0, 1));
         let pair = if digits > 0 { 4 } else { pair(profile, dtype) };
-        // A stretch of codes of two vectors is 64 KiB.
+        // Sums of digits stand beside the products of a group, and its scales and biases beside the columns.
+        let tallest =
+            if digits > 0 { ((i64::from(profile.registers) - 7) / 4).max(1) } else { register_rows(profile, BLOCK) };
+        let (tiles, mr) = even(most.min(BLOCK), tallest);
+        // A stretch of codes of two vectors is 64 KiB; one of bytes stays in the first-level cache.
         let bytes = 4 / pair;
-        let widest = (64 << 10) / (2 * lanes * bytes) / 128 * 128;
+        let stretch = if digits > 0 { 32 << 10 } else { 64 << 10 };
+        let widest = stretch / (2 * lanes * bytes) / 128 * 128;
         let chunk = if most == 1 { k } else { k.min(widest.max(128)) };
         let room = (profile.limits.group_bytes as i64 / 2).max(1);
         let row_bytes = chunk * bytes * digits.max(1);
-        let tiles = (room / (mr * row_bytes).max(1)).clamp(1, 9).min((most + mr - 1) / mr).max(1);
+        let tiles = tiles.min(room / (mr * row_bytes).max(1)).max(1);
         Shape { rows, k, dtype, mr, tiles, lanes, pair, chunk, apart, digits, tile: None }
     }
 
     /// The digits of inputs and what codes of a step stand apart, if products of 8-bit integers take the least time.
-    fn digits(&self, profile: &TargetProfile, dtype: DType, lanes: i64) -> Option<(i64, i64)> {
+    pub(super) fn digits(&self, profile: &TargetProfile, dtype: DType, lanes: i64) -> Option<(i64, i64)> {
         let apart = digits::apart(self.scheme)?;
         let rates = &profile.rates;
         let others = if pair(profile, dtype) == 2 { rates.bf16_flops } else { rates.f32_flops };
         let fits = profile.has(Feature::Int8Dot) && lanes % (4 * apart) == 0;
+        if self.int8 {
+            // Tiles multiply rounded values faster.
+            return (fits && rates.int8_ops > rates.tile_flops).then_some((1, apart));
+        }
         (fits && rates.int8_ops > digits::EXACT as f64 * others).then_some((digits::EXACT, apart))
     }
 }

@@ -40,6 +40,20 @@ struct DigitScales<'k> {
     inputs: Group<'k>,
 }
 
+impl<'k> Rows<'_, 'k> {
+    /// Two vectors of unpacked columns at one step.
+    fn columns(&self, k: &'k KernelBuilder, step: Ix<'k>, ty: Type) -> [Val<'k>; 2] {
+        let load = |half: i64| self.codes.at([step, k.int(half), k.int(0)]).vec(self.s.lanes as u8).load().bits(ty);
+        [k.let_("b0", load(0)), k.let_("b1", load(1))]
+    }
+
+    /// Scales and biases of a group, of one vector of columns.
+    fn of_group(&self, k: &'k KernelBuilder, h: Ix<'k>, half: Ix<'k>) -> (Val<'k>, Option<Val<'k>>) {
+        let load = |m: Group<'k>| m.at([h, half, k.int(0)]).vec(self.s.lanes as u8).load();
+        (k.let_("scales", load(self.scales)), self.biases.map(|b| k.let_("biases", load(b))))
+    }
+}
+
 impl<'k> Codes<'k> {
     /// Group memory for the products of block `q`.
     pub fn begin_rows<'a>(
@@ -111,11 +125,11 @@ impl<'k> Codes<'k> {
             e.each("p", count, Range::new(0, width / block - 1), 1, false, |e, p| {
                 self.unpack(e, rows, &from.plus(&p, block), base, len)?;
                 let column = e.ix(&p.scale(block));
-                match rows.products {
-                    Some((tile, products)) => {
-                        self.multiply_tiles(e, rows, (tile, products), staged, segment as i64, column, len);
-                    }
-                    None => self.multiply_panel(e, rows, staged, segment as i64, column, len),
+                let segment = segment as i64;
+                match (rows.products, &rows.digits) {
+                    (Some(tiles), _) => self.multiply_tiles(e, rows, tiles, staged, segment, column, len),
+                    (None, Some(d)) => self.multiply_digits(e, rows, d, staged, segment, column, len),
+                    (None, None) => self.multiply_panel(e, rows, staged, segment, column, len),
                 }
                 Ok(())
             })?;
@@ -213,7 +227,7 @@ impl<'k> Codes<'k> {
                     }
                 }
             };
-            if s.tile.is_some() && words == 1 && len % (w * codes) == 0 {
+            if (s.tile.is_some() || s.digits > 0) && words == 1 && len % (w * codes) == 0 {
                 // A vector of each column's words, turned: a vector of each word's columns.
                 k.for_("b", k.int(0), k.int(len / codes), w, false, |b| {
                     let turned = k.reg("words", Type::vector(DType::U32, w as u8), &[w as u32], None);
@@ -292,49 +306,81 @@ impl<'k> Codes<'k> {
         let (k, s) = (e.k, rows.s);
         let lanes = s.lanes as u8;
         let steps = self.group() / s.pair;
-        let columns = match s.pair {
-            1 => Type::vector(DType::F32, lanes),
-            2 => Type::vector(DType::BF16, 2 * lanes),
-            _ => Type::vector(DType::U8, 4 * lanes),
-        };
-        let zero = if s.digits > 0 { k.int_constant(0, DType::I32) } else { k.constant(0.0, DType::F32) };
-        let parts = s.digits.max(1);
+        let columns = if s.pair == 2 { Type::vector(DType::BF16, 2 * lanes) } else { Type::vector(DType::F32, lanes) };
         k.for_("t", k.int(0), rows.live, 1, false, |t| {
             k.for_("h", k.int(0), k.int(len / self.group()), 1, false, |h| {
-                for part in 0..parts {
-                    let acc = k.reg("acc", Type::vector(zero.dtype(), lanes), &[s.mr as u32, 2], Some(zero));
-                    k.for_("k", k.int(0), k.int(steps), 1, false, |c| {
-                        let at = h * steps + c;
-                        let load =
-                            |half: i64| rows.codes.at([at, k.int(half), k.int(0)]).vec(lanes).load().bits(columns);
-                        let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-                        rows::accumulate(k, s, acc, rows.memory, (t * parts + part, at), b);
+                let zero = k.constant(0.0, DType::F32);
+                let acc = k.reg("acc", Type::vector(DType::F32, lanes), &[s.mr as u32, 2], Some(zero));
+                k.for_("k", k.int(0), k.int(steps), 1, false, |c| {
+                    let b = rows.columns(k, h * steps + c, columns);
+                    rows::accumulate(k, s, acc, rows.memory, (t, h * steps + c), b);
+                });
+                for j in 0..2 {
+                    let half = k.int(j);
+                    let (scales, biases) = rows.of_group(k, h, half);
+                    k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
+                        let place = [k.int(segment), t * s.mr + i, column + j * s.lanes];
+                        let sum = acc.get([i, half]).mad(scales, staged.at(place).vec(lanes).load());
+                        let sum = match (biases, rows.sums) {
+                            (Some(b), Some(x)) => b.mad(x.memory.at([h, t * s.mr + i]).load().splat(lanes), sum),
+                            _ => sum,
+                        };
+                        staged.at(place).vec(lanes).store(sum);
                     });
-                    for j in 0..2 {
-                        let half = k.int(j);
-                        let scales = k.let_("scales", rows.scales.at([h, half, k.int(0)]).vec(lanes).load());
-                        let biases = rows.biases.filter(|_| part == 0);
-                        let biases = biases.map(|b| k.let_("biases", b.at([h, half, k.int(0)]).vec(lanes).load()));
-                        k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
-                            let row = t * s.mr + i;
-                            let place = [k.int(segment), row, column + j * s.lanes];
-                            let product = match &rows.digits {
-                                Some(d) => {
-                                    let counts = d.scales.at([h, k.int(part), row]).load().splat(lanes);
-                                    acc.get([i, half]).cast(DType::F32) * counts
-                                }
-                                None => acc.get([i, half]),
-                            };
-                            let sum = product.mad(scales, staged.at(place).vec(lanes).load());
-                            let sum = match (biases, rows.sums) {
-                                (Some(b), Some(x)) => b.mad(x.memory.at([h, row]).load().splat(lanes), sum),
-                                _ => sum,
-                            };
-                            staged.at(place).vec(lanes).store(sum);
-                        });
-                    }
                 }
             });
+        });
+    }
+
+    /// Multiplies every tile of rows, in digits, with the unpacked columns. Sums of all groups stay in registers.
+    fn multiply_digits(
+        &self,
+        e: &Emitter<'k, '_>,
+        rows: &Rows<'_, 'k>,
+        digits: &DigitScales<'k>,
+        staged: Group<'k>,
+        segment: i64,
+        column: Ix<'k>,
+        len: i64,
+    ) {
+        let (k, s) = (e.k, rows.s);
+        let lanes = s.lanes as u8;
+        let steps = self.group() / s.pair;
+        let columns = Type::vector(DType::U8, 4 * lanes);
+        k.for_("t", k.int(0), rows.live, 1, false, |t| {
+            let tile = |dtype| k.reg("acc", Type::vector(dtype, lanes), &[s.mr as u32, 2], None);
+            let each = |body: &dyn Fn(Ix<'k>, i64)| {
+                k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| [0, 1].into_iter().for_each(|j| body(i, j)));
+            };
+            let place = |i: Ix<'k>, j: i64| staged.at([k.int(segment), t * s.mr + i, column + j * s.lanes]).vec(lanes);
+            let sums = tile(DType::F32);
+            each(&|i, j| sums.set([i, k.int(j)], place(i, j).load()));
+            k.for_("h", k.int(0), k.int(len / self.group()), 1, false, |h| {
+                for part in 0..s.digits {
+                    let acc = tile(DType::I32);
+                    let zero = k.int_constant(0, DType::I32).splat(lanes);
+                    each(&|i, j| acc.set([i, k.int(j)], zero));
+                    k.for_("k", k.int(0), k.int(steps), 1, false, |c| {
+                        let b = rows.columns(k, h * steps + c, columns);
+                        rows::accumulate(k, s, acc, rows.memory, (t * s.digits + part, h * steps + c), b);
+                    });
+                    let of_group = [0, 1].map(|j| rows.of_group(k, h, k.int(j)));
+                    each(&|i, j| {
+                        let (at, row) = ([i, k.int(j)], t * s.mr + i);
+                        let (scales, biases) = of_group[j as usize];
+                        let counts = digits.scales.at([h, k.int(part), row]).load().splat(lanes);
+                        let sum = (acc.get(at).cast(DType::F32) * counts).mad(scales, sums.get(at));
+                        sums.set(
+                            at,
+                            match (biases.filter(|_| part == 0), rows.sums) {
+                                (Some(b), Some(x)) => b.mad(x.memory.at([h, row]).load().splat(lanes), sum),
+                                _ => sum,
+                            },
+                        );
+                    });
+                }
+            });
+            each(&|i, j| place(i, j).store(sums.get([i, k.int(j)])));
         });
     }
 
