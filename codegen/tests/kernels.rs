@@ -262,7 +262,9 @@ fn four_bit_matrix_vector() {
 
 #[test]
 fn the_same_bytes_again_and_on_any_number_of_threads() {
-    for name in ["x86-64-v4-amx", "x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"] {
+    for name in
+        ["x86-64-v4-amx", "x86-64-v4-fp16", "x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"]
+    {
         let profile = profiles::by_name(name).unwrap();
         // Kernels are told apart by name, so repeat them under others.
         let renamed: Vec<_> = [SILU, NORM, QMV4, SILU, NORM, QMV4, SILU, NORM, QMV4]

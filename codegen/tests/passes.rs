@@ -10,7 +10,7 @@ use mlxc_ir::DType::{self, *};
 use mlxc_ir::kernel::{self, BufferData, ExprKind, Kernel, Options, Scalar, Stmt};
 use run::{Random, elements, kernel};
 
-const PROFILES: [&str; 5] = ["x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"];
+const PROFILES: [&str; 6] = ["x86-64-v4-fp16", "x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"];
 
 fn outputs(kernel: &Kernel, data: &[BufferData]) -> Vec<BufferData> {
     let mut data = data.to_vec();

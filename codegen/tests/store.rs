@@ -37,7 +37,8 @@ impl Kept {
     }
 }
 
-const PROFILES: [&str; 6] = ["x86-64-v4-amx", "x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"];
+const PROFILES: [&str; 7] =
+    ["x86-64-v4-amx", "x86-64-v4-fp16", "x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"];
 
 /// A kernel of two phases.
 fn text(name: &str, factor: &str, width: u32) -> String {

@@ -1,21 +1,19 @@
-//! Last changes before lowering: what the target has no kernels for is written otherwise, and values that must lie in memory
-//! are given a node that stores them.
+//! Last changes before lowering: values that must lie in memory are given a node that stores them.
 
-use crate::activations::expand;
 use crate::lower::emit::{home, is_free};
 use crate::lower::is_affine_reshape;
 use crate::partition::stored_root;
 use crate::rewrite::Rewriter;
 use mlxc_ir::graph::{Function, FunctionBuilder, Literal, Op, ValueId};
-use mlxc_ir::{DType, Diagnostic, Size, TargetProfile};
+use mlxc_ir::{DType, Diagnostic, Size};
 use std::collections::BTreeSet;
 
-/// Prepares a function for partition for a target.
+/// Prepares a function for partition.
 ///
 /// # Errors
 /// What inference says; none for a verified function.
-pub fn prepare(f: &Function, profile: &TargetProfile) -> Result<Function, Diagnostic> {
-    distinct_results(&stored_reshapes(&expand(f, profile)?)?)
+pub fn prepare(f: &Function) -> Result<Function, Diagnostic> {
+    distinct_results(&stored_reshapes(f)?)
 }
 
 /// A value computed anew, so that it lies in memory: a select of itself.

@@ -1,5 +1,6 @@
 //! From partitioned functions to a plan: kernels listed once, calls expanded into launches, memory laid out.
 
+use crate::activations::expand;
 use crate::choices::Choices;
 use crate::computed::{Computed, computed};
 use crate::lower::emit::{Target, home};
@@ -76,7 +77,7 @@ pub fn schedule(
     profile: &TargetProfile,
     options: Options<'_>,
 ) -> Result<Scheduled, Diagnostic> {
-    let functions: Vec<Function> = module.functions.iter().map(|f| prepare(f, profile)).collect::<Result<_, _>>()?;
+    let functions: Vec<Function> = ready(module, profile)?;
     let mut parts = Vec::new();
     let mut merges = Vec::new();
     for (f, p) in functions.iter().zip(partitions(module, &functions, layouts, profile, options)?) {
@@ -138,9 +139,14 @@ pub fn kernels(
     profile: &TargetProfile,
     options: Options<'_>,
 ) -> Result<Vec<(Function, Partition)>, Diagnostic> {
-    let functions: Vec<Function> = module.functions.iter().map(|f| prepare(f, profile)).collect::<Result<_, _>>()?;
+    let functions: Vec<Function> = ready(module, profile)?;
     let parts = partitions(module, &functions, layouts, profile, options)?;
     Ok(functions.into_iter().zip(parts).collect())
+}
+
+/// Every function as it is partitioned for a target.
+fn ready(module: &Module, profile: &TargetProfile) -> Result<Vec<Function>, Diagnostic> {
+    module.functions.iter().map(|f| prepare(&expand(f, profile)?)).collect()
 }
 
 /// Every function's kernels, functions in parallel: they do not depend on each other.

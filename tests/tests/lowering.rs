@@ -124,6 +124,7 @@ fn products_with_epilogues_at_odd_sizes() {
 #[test]
 fn register_tiles_are_as_large_as_the_registers_allow() {
     for (name, rows, lanes) in [
+        ("x86-64-v4-fp16", 14, 16),
         ("x86-64-v4-bf16", 14, 16),
         ("x86-64-v4", 14, 16),
         ("x86-64-v3", 6, 8),
@@ -178,13 +179,17 @@ fn products_in_matrix_tiles() {
 
 /// A product with random codes, and its arguments.
 fn quantised(scheme: Scheme, dtype: DType, rows: i64, n: i64, k: i64) -> (Function, Vec<Tensor>) {
+    quantised_by(Op::MatMul { transpose_a: false, transpose_b: true }, scheme, dtype, rows, n, k)
+}
+
+fn quantised_by(product: Op, scheme: Scheme, dtype: DType, rows: i64, n: i64, k: i64) -> (Function, Vec<Tensor>) {
     let (words, groups) = (k * i64::from(scheme.bits()) / 32, k / i64::from(scheme.group()));
     let mut b = B::new("quantised");
     let x = b.input("x", dtype, &[c(rows), c(k)]);
     let w = b.weight("w", DType::U32, &[n, words]);
     let parts = [w, b.weight("scales", dtype, &[n, groups]), b.weight("biases", dtype, &[n, groups])];
     let dense = b.op(Op::Dequantize { scheme, dtype }, &parts);
-    let y = b.op(Op::MatMul { transpose_a: false, transpose_b: true }, &[x, dense]);
+    let y = b.op(product, &[x, dense]);
     let y = b.op(Op::Unary(UnaryOp::Silu), &[y]);
     let f = b.out(&[y]);
     let mut args = arguments(&f, &[], 13);
@@ -215,6 +220,32 @@ fn quantised_products_in_matrix_tiles() {
             let (_, partition, _) = kernels(&f, &tiled(), true);
             assert!(mlxc_ir::kernel::print(&partition.groups[0].built.kernel).contains("mma("), "{scheme} {rows}");
             check_for(&tiled(), &f, &args, 8.0);
+        }
+    }
+}
+
+/// Inputs multiply in three digits where four 8-bit products take less than a third of the time of others, and in one where
+/// they are rounded. Any inner extent, more rows than a block.
+#[test]
+fn quantised_products_of_8_bit_integers() {
+    let profile = mlxc_codegen::profiles::by_name("x86-64-v4-fp16").expect("a known profile");
+    for scheme in ["4,64", "8,32", "2,128", "4,32", "8,128"].map(|s| s.parse::<Scheme>().expect("a scheme")) {
+        let rounded = Op::Int8MatMul { group: scheme.group() };
+        for product in [Op::MatMul { transpose_a: false, transpose_b: true }, rounded] {
+            for (dtype, rows, n, k) in [
+                (DType::BF16, 1, 37, 384),
+                (DType::F32, 1, 64, 128),
+                (DType::F16, 5, 37, 256),
+                (DType::F32, 17, 33, 1152),
+                (DType::BF16, 140, 32, 128),
+            ] {
+                let (f, args) = quantised_by(product.clone(), scheme, dtype, rows, n, k);
+                let (_, partition, _) = kernels(&f, &profile, true);
+                assert_eq!(partition.groups.len(), 1, "{scheme} {rows}");
+                let text = mlxc_ir::kernel::print(&partition.groups[0].built.kernel);
+                assert!(text.contains("dot4("), "{scheme} {rows}:\n{text}");
+                check_for(&profile, &f, &args, 8.0);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use mlxc::DType;
 use mlxc::generate::TextModel;
+use mlxc::pipeline::Activations;
 use mlxc::source::Build;
 use mlxc_runtime::LoadOptions;
 use std::path::PathBuf;
@@ -45,6 +46,20 @@ fn loss_on_quantised_weights() {
                 assert!((found - want).abs() < 0.002, "{bits} bits {dtype}: {found}, expected {want}");
             }
         }
+    }
+}
+
+/// What 8-bit activations cost in loss, on each target's own kernels.
+#[test]
+fn loss_with_8_bit_activations() {
+    for (bits, most) in [(4, 0.01), (8, 0.005)] {
+        let mut build = Build::new(sibling(bits));
+        let exact = loss(&build);
+        build.activations = Activations::Int8;
+        let rounded = loss(&build);
+        println!("{bits} bits: {exact:.6}, with 8-bit activations {rounded:.6}");
+        assert!(rounded != exact, "{bits} bits: rounding changes results");
+        assert!((rounded - exact).abs() < most, "{bits} bits: {rounded} with 8-bit activations, {exact} without");
     }
 }
 

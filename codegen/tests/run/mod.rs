@@ -130,7 +130,7 @@ pub fn runnable() -> Vec<&'static str> {
     if emulated::is_on() {
         return vec!["aarch64-neon"];
     }
-    ["x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"]
+    ["x86-64-v4-fp16", "x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2", "aarch64-neon"]
         .into_iter()
         .filter(|n| profiles::runs_here(profiles::cpu_target(n).unwrap()))
         .collect()

@@ -66,6 +66,31 @@ pub(super) fn long_rows_and_many_rows() {
     }
 }
 
+/// Inputs rounded to 8-bit integers: a scheme whose codes multiply with them and one whose codes do not, rows with extremes
+/// and with nothing in them.
+#[test]
+pub(super) fn int8_activations() {
+    for (dtype, schemes) in [(DType::F32, ["4,64", "3,64"].as_slice()), (DType::BF16, &["8,32"])] {
+        let mut s = Suite::new(&format!("int8_{dtype}"));
+        let rows = s.symbol("S", 0, 140);
+        for scheme in schemes {
+            let scheme: Scheme = scheme.parse().expect("a known scheme");
+            let (n, k) = (37, 384);
+            let inputs = weight(&mut s, scheme, n, k, dtype);
+            let w = s.op(Op::Dequantize { scheme, dtype }, &inputs);
+            for m in [c(1), rows.clone()] {
+                let halves = [0.0, 1e-37].repeat(32).into_iter().chain([-127.0, 0.5, 127.0, 1.5, -0.5, 2.5, 3.0]);
+                for (name, fill) in [("small", Fill::Small), ("extremes", Fill::Cycle(halves.collect()))] {
+                    let x = s.input(dtype, &[m.clone(), c(k)], fill);
+                    let y = s.op(Op::Int8MatMul { group: scheme.group() }, &[x, w]);
+                    s.check(format!("{name} [{m}, {k}] x [{n}, {k}] {scheme}"), y, 8.0);
+                }
+            }
+        }
+        s.run(&[&[0], &[7], &[135]]);
+    }
+}
+
 /// Values, whole, of single rows and along other axes.
 #[test]
 pub(super) fn values_of_every_scheme() {

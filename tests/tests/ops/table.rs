@@ -46,6 +46,7 @@ fn cases() -> Vec<Recorded> {
         composite::norms_and_softmax_of_a_symbolic_last_axis();
         composite::rotary_embedding();
         quantized::products_with_every_scheme();
+        quantized::int8_activations();
         quantized::long_rows_and_many_rows();
         quantized::values_of_every_scheme();
         quantized::other_products();

@@ -26,7 +26,19 @@ pub(super) struct Rows<'a, 'k> {
     live: Ix<'k>,
 }
 
+/// Bytes of a cache line.
+const LINE: i64 = 64;
+
 impl<'k> Panels<'k> {
+    fn bytes(&self) -> i64 {
+        self.buffer.dtype().bytes() as i64
+    }
+
+    /// Cache lines of one step of the inner axis.
+    fn lines_of_a_step(&self, s: &Shape) -> i64 {
+        (self.block * s.pair * self.bytes() / LINE).max(1)
+    }
+
     pub fn new(e: &mut Emitter<'k, '_>, weight: ValueId, block: i64) -> Lowered<Self> {
         let shape = e.f.ty(weight).shape.clone();
         Ok(Panels { buffer: e.buffer(weight, &shape, Access::Read)?, block })
@@ -60,7 +72,16 @@ impl<'k> Panels<'k> {
                 let (k, count) = (e.k, width / self.block);
                 let segment = k.int(segment as i64);
                 e.each("p", k.int(count), Range::new(0, count - 1), 1, false, |e, p| {
+                    let (from, at) = (e.ix(&panel), e.ix(&p));
                     let (panel, column) = (e.ix(&panel.plus(&p, 1)), e.ix(&p.scale(self.block)));
+                    // The next panel, or the first one's next stretch.
+                    let over = (at + 1).div(count);
+                    let (next, next_first) = (from + at + 1 - over * count, first + over * s.steps(len));
+                    let ahead = |line: Ix<'k>| {
+                        let lines = self.lines_of_a_step(s);
+                        let place = [next, next_first + line.div(lines), line.rem(lines) * (LINE / self.bytes())];
+                        self.buffer.at(place).prefetch();
+                    };
                     k.for_("t", k.int(0), rows.live, 1, false, |t| {
                         let to = |i: Ix<'k>, j: i64| staged.at([segment, t * s.mr + i, column + j]);
                         let right = |step: Ix<'k>, j: i64| self.buffer.at([panel, first + step, k.int(j)]);
@@ -70,7 +91,10 @@ impl<'k> Panels<'k> {
                                 tile.multiply(k, acc, (rows.memory, t, k.int(0)), &right, len);
                                 tile.store(k, acc, &to);
                             }
-                            None => vectors(k, s, (rows.memory, t), &right, len, &to, one),
+                            None => {
+                                let ahead = Ahead { lines: self.lines_of_a_step(s), ask: &ahead };
+                                vectors(k, s, (rows.memory, t), &right, len, &to, one, (s.mr > 1).then_some(ahead));
+                            }
                         }
                     });
                     Ok(())
@@ -79,6 +103,14 @@ impl<'k> Panels<'k> {
             Ok(())
         })
     }
+}
+
+/// What is asked for while a panel multiplies.
+struct Ahead<'a, 'k> {
+    /// Cache lines of a step of the inner axis.
+    lines: i64,
+    /// Asks for a line of the next panel.
+    ask: &'a dyn Fn(Ix<'k>),
 }
 
 /// Adds `len` inner elements to a register tile of vectors, which starts from zero if there are no others.
@@ -90,6 +122,7 @@ fn vectors<'k>(
     len: i64,
     to: &dyn Fn(Ix<'k>, i64) -> PlaceRef<'k>,
     only: bool,
+    ahead: Option<Ahead<'_, 'k>>,
 ) {
     let lanes = s.lanes as u8;
     let acc_type = Type::vector(compute(s.dtype), lanes);
@@ -109,6 +142,12 @@ fn vectors<'k>(
             if s.pair == 2 { place.load() } else { place.load().cast(acc_type.dtype()) }
         };
         let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
+        if let Some(ahead) = &ahead {
+            // Each tile of rows asks for its share.
+            for i in 0..(ahead.lines + s.tiles - 1) / s.tiles {
+                (ahead.ask)((((t * s.steps(len)) + c) * ahead.lines + i).div(s.tiles));
+            }
+        }
         rows::accumulate(k, s, acc, memory, (t, c), b);
     });
     k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
