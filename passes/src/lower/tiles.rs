@@ -74,7 +74,7 @@ impl RegisterTile {
     }
 
     /// Adds `len` inner elements, from a step of register tile `t` of a left factor on. `right` is where the columns' pairs
-    /// of a step are, and an element of their row.
+    /// of a step are, and an element of their row; `meanwhile` is called for each step.
     pub fn multiply<'k>(
         self,
         k: &'k KernelBuilder,
@@ -82,9 +82,11 @@ impl RegisterTile {
         (left, t, first): (Group<'k>, Ix<'k>, Ix<'k>),
         right: &At<'_, 'k>,
         len: i64,
+        meanwhile: &dyn Fn(Ix<'k>),
     ) {
         let n = self.tile.rows;
         k.for_("k", k.int(0), k.int(len / self.depth()), 1, false, |c| {
+            meanwhile(c);
             let columns: Vec<_> = (0..2)
                 .map(|j| {
                     let place = right(c * (self.depth() / PAIR), j * self.side() * PAIR);

@@ -98,7 +98,7 @@ impl<'k> Tiled<'k> {
             k.for_("j", k.int(0), wide, 1, false, |j| {
                 let acc = self.tile.accumulators(k, None);
                 let right = |step: Ix<'k>, element: i64| self.keys.at([step, j * (PAIR * depth) + element]);
-                self.tile.multiply(k, acc, (self.query, t, k.int(0)), &right, p.d);
+                self.tile.multiply(k, acc, (self.query, t, k.int(0)), &right, p.d, &|_| {});
                 let to = |row: Ix<'k>, column: i64| m.scores.at([t * self.tile.rows() + row, j * depth + column]);
                 self.tile.store(k, acc, &to);
             });
@@ -117,7 +117,7 @@ impl<'k> Tiled<'k> {
                         self.values.at([first + pair, c * (PAIR * self.tile.columns()) + element])
                     };
                     for weights in [self.high, self.low] {
-                        self.tile.multiply(k, acc, (weights, t, step), &right, depth);
+                        self.tile.multiply(k, acc, (weights, t, step), &right, depth, &|_| {});
                     }
                 });
                 self.tile.store(k, acc, &to);

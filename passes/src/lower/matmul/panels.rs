@@ -34,11 +34,6 @@ impl<'k> Panels<'k> {
         self.buffer.dtype().bytes() as i64
     }
 
-    /// Cache lines of one step of the inner axis.
-    fn lines_of_a_step(&self, s: &Shape) -> i64 {
-        (self.block * s.pair * self.bytes() / LINE).max(1)
-    }
-
     pub fn new(e: &mut Emitter<'k, '_>, weight: ValueId, block: i64) -> Lowered<Self> {
         let shape = e.f.ty(weight).shape.clone();
         Ok(Panels { buffer: e.buffer(weight, &shape, Access::Read)?, block })
@@ -77,23 +72,25 @@ impl<'k> Panels<'k> {
                     // The next panel, or the first one's next stretch.
                     let over = (at + 1).div(count);
                     let (next, next_first) = (from + at + 1 - over * count, first + over * s.steps(len));
-                    let ahead = |line: Ix<'k>| {
-                        let lines = self.lines_of_a_step(s);
-                        let place = [next, next_first + line.div(lines), line.rem(lines) * (LINE / self.bytes())];
+                    let row = (self.block * s.pair * self.bytes() / LINE).max(1);
+                    let ask = |line: Ix<'k>| {
+                        let place = [next, next_first + line.div(row), line.rem(row) * (LINE / self.bytes())];
                         self.buffer.at(place).prefetch();
                     };
+                    let steps = len / s.depth();
+                    let ahead = Ahead { lines: row * s.depth() / s.pair, steps, tiles: s.tiles, ask: &ask };
                     k.for_("t", k.int(0), rows.live, 1, false, |t| {
                         let to = |i: Ix<'k>, j: i64| staged.at([segment, t * s.mr + i, column + j]);
                         let right = |step: Ix<'k>, j: i64| self.buffer.at([panel, first + step, k.int(j)]);
                         match s.tile {
                             Some(tile) => {
                                 let acc = tile.accumulators(k, if one { None } else { Some(&to) });
-                                tile.multiply(k, acc, (rows.memory, t, k.int(0)), &right, len);
+                                tile.multiply(k, acc, (rows.memory, t, k.int(0)), &right, len, &|c| ahead.step(t, c));
                                 tile.store(k, acc, &to);
                             }
                             None => {
-                                let ahead = Ahead { lines: self.lines_of_a_step(s), ask: &ahead };
-                                vectors(k, s, (rows.memory, t), &right, len, &to, one, (s.mr > 1).then_some(ahead));
+                                let ahead = (s.mr > 1).then_some(&ahead);
+                                vectors(k, s, (rows.memory, t), &right, len, &to, one, ahead);
                             }
                         }
                     });
@@ -107,10 +104,26 @@ impl<'k> Panels<'k> {
 
 /// What is asked for while a panel multiplies.
 struct Ahead<'a, 'k> {
-    /// Cache lines of a step of the inner axis.
+    /// Cache lines of a step of the inner axis, and such steps.
     lines: i64,
+    steps: i64,
+    /// Tiles of rows, each of which asks for its share.
+    tiles: i64,
     /// Asks for a line of the next panel.
     ask: &'a dyn Fn(Ix<'k>),
+}
+
+impl<'k> Ahead<'_, 'k> {
+    /// Asks for what step `c` of tile `t` has a share in: the hardware's prefetchers do not cross from panel to panel, and a
+    /// panel read once for each tile is waited for the first time.
+    fn step(&self, t: Ix<'k>, c: Ix<'k>) {
+        let done = t * self.steps + c;
+        let lines = (self.lines + self.tiles - 1) / self.tiles;
+        if self.lines < self.tiles {
+            return (self.ask)((done * self.lines).div(self.tiles));
+        }
+        (0..lines).for_each(|i| (self.ask)(done * lines + i));
+    }
 }
 
 /// Adds `len` inner elements to a register tile of vectors, which starts from zero if there are no others.
@@ -122,7 +135,7 @@ fn vectors<'k>(
     len: i64,
     to: &dyn Fn(Ix<'k>, i64) -> PlaceRef<'k>,
     only: bool,
-    ahead: Option<Ahead<'_, 'k>>,
+    ahead: Option<&Ahead<'_, 'k>>,
 ) {
     let lanes = s.lanes as u8;
     let acc_type = Type::vector(compute(s.dtype), lanes);
@@ -142,11 +155,8 @@ fn vectors<'k>(
             if s.pair == 2 { place.load() } else { place.load().cast(acc_type.dtype()) }
         };
         let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-        if let Some(ahead) = &ahead {
-            // Each tile of rows asks for its share.
-            for i in 0..(ahead.lines + s.tiles - 1) / s.tiles {
-                (ahead.ask)((((t * s.steps(len)) + c) * ahead.lines + i).div(s.tiles));
-            }
+        if let Some(ahead) = ahead {
+            ahead.step(t, c);
         }
         rows::accumulate(k, s, acc, memory, (t, c), b);
     });

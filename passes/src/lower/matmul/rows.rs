@@ -60,6 +60,11 @@ impl Shape {
         if self.pair == 1 { compute(self.dtype) } else { DType::U32 }
     }
 
+    /// Inner elements of one step of a register tile.
+    pub fn depth(&self) -> i64 {
+        self.tile.map_or(self.pair, |t| t.depth())
+    }
+
     /// Steps along the inner axis of `len` elements.
     pub fn steps(&self, len: i64) -> i64 {
         (len + self.pair - 1) / self.pair

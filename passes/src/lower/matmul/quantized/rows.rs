@@ -405,7 +405,8 @@ impl<'k> Codes<'k> {
                     let acc = tile.accumulators(k, None);
                     let first = (h + g) * (group / s.pair);
                     let right = |step: Ix<'k>, element: i64| rows.codes.at([first + step, k.int(element)]);
-                    tile.multiply(k, acc, (rows.memory, t, (h + g) * (group / tile.depth())), &right, group);
+                    let left = (rows.memory, t, (h + g) * (group / tile.depth()));
+                    tile.multiply(k, acc, left, &right, group, &|_| {});
                     tile.store(k, acc, &|i, j| products.at([g, i, k.int(j)]));
                 });
                 let load = |m: Group<'k>, name: &str| -> Vec<[Val<'k>; 2]> {
