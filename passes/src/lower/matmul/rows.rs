@@ -12,7 +12,7 @@ use mlxc_ir::{DType, Range, Size, TargetProfile};
 /// Rows of a task at most: what is read of the weight serves all of them.
 pub(super) const BLOCK: i64 = 128;
 /// Inner elements packed at a time at most, and what their number is a multiple of.
-const CHUNK: i64 = 1024;
+const CHUNK: i64 = 512;
 const CHUNK_UNIT: i64 = 64;
 
 /// Extents of a product and of its tiles.
