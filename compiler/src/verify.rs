@@ -5,9 +5,10 @@ use crate::executable::runtime_error;
 use crate::source::Build;
 use crate::weights::Weights;
 use mlxc_ir::graph::interpret::{self, Mode, Tensor};
-use mlxc_ir::graph::{Function, Module, Role, SymbolKind, TensorType};
+use mlxc_ir::graph::{Function, Module, Op, Role, SymbolKind, TensorType};
 use mlxc_ir::{DType, Diagnostic};
 use mlxc_package::Package;
+use mlxc_passes::{activations, canonicalise};
 use mlxc_runtime::{LoadOptions, Model, TensorView};
 use serde::Serialize;
 use std::sync::Arc;
@@ -53,8 +54,14 @@ pub fn verify(
     let text = package.member("ir/graph").map_err(|_| {
         Diagnostic::new(909, "the package was stripped of its graph").note("compile it again without --strip")
     })?;
-    let module = mlxc_ir::graph::text::parse(&String::from_utf8_lossy(text), "ir/graph")?;
+    let mut module = mlxc_ir::graph::text::parse(&String::from_utf8_lossy(text), "ir/graph")?;
     mlxc_ir::graph::verify::verify(&module)?;
+    if rounds_activations(&package) {
+        // Rounding is what was asked for, so the reference rounds too.
+        for f in &mut module.functions {
+            *f = activations::round(&canonicalise::canonicalise(f)?)?;
+        }
+    }
     stage("interpret");
     let source: Box<dyn Weights> =
         if build.is_package() { Box::new(Stored { package: package.clone() }) } else { build.weights(&module)? };
@@ -64,6 +71,13 @@ pub fn verify(
         entry(&module, f, &*source, &model, size, seed, &mut out)?;
     }
     Ok(out)
+}
+
+/// True if the package was compiled with [`Activations::Int8`](crate::pipeline::Activations::Int8).
+fn rounds_activations(package: &Package) -> bool {
+    let Ok(text) = package.member("ir/lowered") else { return false };
+    let lowered = mlxc_ir::graph::text::parse(&String::from_utf8_lossy(text), "ir/lowered");
+    lowered.is_ok_and(|m| m.functions.iter().flat_map(|f| &f.nodes).any(|n| matches!(n.op, Op::Int8MatMul { .. })))
 }
 
 /// Weights read back from a package, out of their storage order and out of merged weights.
