@@ -71,7 +71,8 @@ impl<'k> Panels<'k> {
                     let (panel, column) = (e.ix(&panel.plus(&p, 1)), e.ix(&p.scale(self.block)));
                     // The next panel, or the first one's next stretch.
                     let over = (at + 1).div(count);
-                    let (next, next_first) = (from + at + 1 - over * count, first + over * s.steps(len));
+                    let next = k.let_index("next", from + at + 1 - over * count);
+                    let next_first = k.let_index("ahead", first + over * s.steps(len));
                     let row = (self.block * s.pair * self.bytes() / LINE).max(1);
                     let ask = |line: Ix<'k>| {
                         let place = [next, next_first + line.div(row), line.rem(row) * (LINE / self.bytes())];
