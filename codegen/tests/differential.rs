@@ -221,6 +221,42 @@ fn every_operation_on_signed_integers() {
     }
 }
 
+/// Division by one number is corrected multiplication: the same bits but for subnormal quotients and those of dividends below
+/// 2^-100 (the divisor near 1), which may be one off.
+#[test]
+fn quotients_by_one_number() {
+    let kernel = kernel(
+        "kernel quotients {
+      buf x: f32[256, 64] read
+      buf d: f32[256] read
+      buf y: f32[256, 64] write
+      phase main grid(n: 256) {
+        let s = d[n]
+        for c in 0..64 step 16 {
+          y[n, c +: 16] = x[n, c +: 16] / splat<16>(s)
+        }
+      }
+    }",
+    );
+    let mut random = Random::new(5);
+    let mut data = vec![inputs(F32, 256 * 64, &mut random), inputs(F32, 256, &mut random)];
+    data.push(BufferData::of(F32, (0..256 * 64).map(|_| 0.0)));
+    for profile in runnable() {
+        let (expected, got) = both(&kernel, profile, &[], &data);
+        for (i, (want, got)) in expected[2].bits.iter().zip(&got[2].bits).enumerate() {
+            let [x, d] = [data[0].bits[i], data[1].bits[i / 64]].map(|b| f32::from_bits(b as u32));
+            let large = 2f32.powi(64);
+            let scale = [(d.abs() < 1.0 / large, large), (d.abs() > large, 1.0 / large)];
+            let scaled = x * scale.into_iter().find(|(at, _)| *at).map_or(1.0, |(_, by)| by);
+            let tiny = scaled.abs() < 2f32.powi(-100) || (want & 0x7FFF_FFFF) <= 0x0080_0000;
+            assert!(
+                same(F32, profile, *want, *got) || tiny && want.abs_diff(*got) <= 1,
+                "{profile}: {x:e} / {d:e}: {want:x} not {got:x}"
+            );
+        }
+    }
+}
+
 #[test]
 fn moving_lanes_about() {
     let text = "kernel moves {

@@ -97,6 +97,13 @@ fn half_types() {
     }
 }
 
+/// The same quotients to the last bit.
+#[test]
+fn quotients_by_one_number() {
+    unchanged(&one(F32, "y[n, 0 +: 16] = a / splat<16>(extract(b, 0))"), &[]);
+    unchanged(&one(F32, "let s = hsum(c)\n y[n, 0 +: 16] = (a - b) / splat<16>(s) + b / splat<16>(s)"), &[]);
+}
+
 #[test]
 fn multiply_and_add() {
     unchanged(&one(F32, "y[n, 0 +: 16] = fma(a, b, c)"), &[]);

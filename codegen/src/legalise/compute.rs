@@ -124,6 +124,13 @@ impl<'s, 'k> Compute<'s, 'k> {
         self.bound(ExprKind::Mad(x, y, z), ty)
     }
 
+    /// a·b + c, rounded once.
+    pub(super) fn fma(&mut self, a: V, b: V, c: V) -> V {
+        let ty = Type::vector(self.dtype(a), self.lanes);
+        let (x, y, z) = (self.expr(a), self.expr(b), self.expr(c));
+        self.bound(ExprKind::Fma(x, y, z), ty)
+    }
+
     /// Horner's rule in f32, highest power first.
     pub(super) fn polynomial(&mut self, x: V, coefficients: &[f32]) -> V {
         let (first, rest) = coefficients.split_first().expect("invariant: a polynomial has coefficients");

@@ -19,6 +19,7 @@ mod half;
 mod lut;
 mod mad;
 mod math;
+mod quotient;
 mod rewrite;
 mod stream;
 pub(crate) mod tile;
@@ -73,6 +74,7 @@ pub const CPU_PASSES: &[Pass] = &[
     ("lut", lut::run),
     ("math", math::run),
     ("dot", dot::run),
+    ("quotient", quotient::run),
     ("mad", mad::run),
     ("convert", convert::run),
 ];

@@ -46,10 +46,22 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(target: &Target<'_>, lanes: i64) -> Self {
+    /// For results of at most so many rows and columns, and so many of them.
+    fn new(target: &Target<'_>, lanes: i64, [m, n, batches]: [i64; 3]) -> Self {
         // Accumulators, a vector of each column and one of the row fill the registers.
         let rows = if target.profile.registers >= 32 { 12 } else { 6 };
-        Plan { rows, vectors: 2, block_rows: 8 * rows, block_columns: 8 * lanes, lanes }
+        let of = |side: i64| Plan { rows, vectors: 2, block_rows: side * rows, block_columns: side * lanes, lanes };
+        // Blocks twice as large pack half as much for a product, if they stay in cache and every core has some.
+        let large = of(16);
+        let tasks = batches * (m / large.block_rows) * (n / large.block_columns);
+        let fits = large.bytes() <= target.profile.limits.group_bytes as i64;
+        if fits && tasks >= 4 * i64::from(target.profile.cores) { large } else { of(8) }
+    }
+
+    /// Bytes of group memory.
+    fn bytes(&self) -> i64 {
+        let (tall, wide) = (self.block_rows, self.block_columns + self.lanes);
+        4 * (tall * (DEPTH + self.lanes) + DEPTH * wide + tall * wide)
     }
 
     fn tile_columns(&self) -> i64 {
@@ -130,7 +142,9 @@ pub fn build(
     }
     let k = KernelBuilder::new(name);
     let mut e = Emitter::new(&k, f, target, region);
-    let mut plan = Plan::new(target, i64::from(e.width));
+    let extents = shape.iter().map(|d| e.size_max(d) as i64).collect::<Vec<_>>();
+    let (batches, matrix) = extents.split_at(extents.len() - 2);
+    let mut plan = Plan::new(target, i64::from(e.width), [matrix[0], matrix[1], batches.iter().product()]);
     plan.block_rows = plan.rows * target.choose(&choices::PRODUCT_TILES, f, anchor, plan.block_rows / plan.rows);
     plan.block_columns =
         plan.lanes * target.choose(&choices::PRODUCT_VECTORS, f, anchor, plan.block_columns / plan.lanes);
