@@ -8,7 +8,7 @@ use super::limits::{self, Limits};
 use super::{Settings, bench, median};
 use crate::error::Errors;
 use crate::executable::runtime_error;
-use crate::pipeline::{Options, compile};
+use crate::pipeline::{Activations, Options, compile};
 use crate::source::Build;
 use crate::weights::RandomWeights;
 use mlxc_ir::{Diagnostic, Scheme};
@@ -77,7 +77,12 @@ pub fn run(groups: &[char], threads: Option<usize>, stage: &mut dyn FnMut(&str))
         options.threads = n;
     }
     // The model runs first: its peak of resident memory is the process's.
-    let model = if groups.is_empty() || groups.contains(&'F') { Some(whole_model(threads, stage)?) } else { None };
+    let mut models = Vec::new();
+    if groups.is_empty() || groups.contains(&'F') {
+        for activations in [Activations::Exact, Activations::Int8] {
+            models.push(whole_model(threads, activations, stage)?);
+        }
+    }
     stage("limits");
     let limits = limits::measure(&options.profile, threads)?;
     let mut rows = Vec::new();
@@ -85,11 +90,9 @@ pub fn run(groups: &[char], threads: Option<usize>, stage: &mut dyn FnMut(&str))
         stage(&w.name);
         rows.push(measure(&w, &options, threads, &limits)?);
     }
-    let (mut peak, mut load) = (None, None);
-    if let Some(m) = model {
-        rows.extend(m.rows(&limits));
-        (peak, load) = (Some(m.peak_rss_bytes), Some(m.load_seconds));
-    }
+    models.iter().for_each(|m| rows.extend(m.rows(&limits)));
+    let exact = models.first();
+    let (peak, load) = (exact.map(|m| m.peak_rss_bytes), exact.map(|m| m.load_seconds));
     stage("limits");
     let limits_after = limits::measure(&options.profile, threads)?;
     let target = options.profile.name;
@@ -182,6 +185,7 @@ const MODEL: &str = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama
 const LAYERS_FLOPS: f64 = 2.0 * 16.0 * (2048.0 * 48.0 * 64.0 + 32.0 * 64.0 * 2048.0 + 3.0 * 2048.0 * 8192.0);
 
 struct WholeModel {
+    activations: Activations,
     /// Name, tokens of a step, seconds, weight bytes, launches.
     steps: Vec<(String, u64, f64, u64, usize)>,
     compile_seconds: f64,
@@ -190,13 +194,18 @@ struct WholeModel {
 }
 
 /// The whole 1B shape in 4 bits, groups of 64, from mapped memory.
-fn whole_model(threads: Option<usize>, stage: &mut dyn FnMut(&str)) -> Result<WholeModel, Errors> {
+fn whole_model(
+    threads: Option<usize>,
+    activations: Activations,
+    stage: &mut dyn FnMut(&str),
+) -> Result<WholeModel, Errors> {
     let failed = |e: std::io::Error| Diagnostic::new(904, "no temporary folder can be made").found(e.to_string());
     let folder = tempfile::tempdir().map_err(failed)?;
     std::fs::write(folder.path().join("config.json"), MODEL).map_err(failed)?;
     let mut build = Build::new(folder.path());
     build.random_weights = Some(1);
     build.quantize = Scheme::affine(4, 64);
+    build.activations = activations;
     stage("compile the 1B shape");
     let start = Instant::now();
     let all = build.compile_all(&mut |_| {})?;
@@ -228,17 +237,21 @@ fn whole_model(threads: Option<usize>, stage: &mut dyn FnMut(&str)) -> Result<Wh
             steps.push((name, s.tokens, s.seconds, s.weight_bytes, launches));
         }
     }
-    Ok(WholeModel { steps, compile_seconds, peak_rss_bytes: peak, load_seconds: load })
+    Ok(WholeModel { activations, steps, compile_seconds, peak_rss_bytes: peak, load_seconds: load })
 }
 
 impl WholeModel {
     fn rows(&self, limits: &Limits) -> Vec<Row> {
         let row = |(name, tokens, seconds, bytes, launches): &(String, u64, f64, u64, usize)| {
             let flops = LAYERS_FLOPS * *tokens as f64;
-            let (least, bound) = allowed(limits, *bytes as f64, Bandwidth::Read, 0.0, flops);
+            let int8 = self.activations == Activations::Int8;
+            // What rounded activations allow: the int8 peak, counted as so much of the bf16 one.
+            let rate = limits.int8_ops.filter(|_| int8).map_or(1.0, |r| limits.best_bf16_flops() / r).min(1.0);
+            let (least, bound) = allowed(limits, *bytes as f64, Bandwidth::Read, 0.0, flops * rate);
+            let rounded = if int8 { ", int8 activations" } else { "" };
             Row {
                 group: 'F',
-                workload: format!("1B shape, 4 bits group 64, {name}"),
+                workload: format!("1B shape, 4 bits group 64, {name}{rounded}"),
                 launches: *launches,
                 seconds: *seconds,
                 bytes_per_second: *bytes as f64 / seconds,
