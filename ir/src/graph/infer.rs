@@ -491,6 +491,9 @@ impl Infer<'_> {
 
     fn int8_matmul(&self, group: u32) -> Result<TensorType, Diagnostic> {
         let ty = self.matmul(false, true)?;
+        if ty.dtype == DType::F64 {
+            return Err(self.dtype_error("f32, bf16 or f16 operands"));
+        }
         let k = self.inputs[0].shape.last().and_then(Size::as_const);
         match k {
             Some(k) if group > 0 && k % i64::from(group) == 0 => Ok(ty),

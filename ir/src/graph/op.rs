@@ -568,7 +568,7 @@ pub enum Op {
         transpose_b: bool,
     },
     /// `a [.., M, K]`, `b [.., N, K]`: products of their rows as [`Op::MatMul`] has them, each row of a rounded to 8-bit
-    /// integers with a scale for every `group` elements first, see [`round_int8`](crate::quantize::round_int8).
+    /// integers (not of f64) with a scale for every `group` elements first, see [`round_int8`](crate::quantize::round_int8).
     Int8MatMul {
         /// Elements that share a scale, a divisor of K.
         group: u32,

@@ -70,7 +70,9 @@ pub(super) fn long_rows_and_many_rows() {
 /// and with nothing in them.
 #[test]
 pub(super) fn int8_activations() {
-    for (dtype, schemes) in [(DType::F32, ["4,64", "3,64"].as_slice()), (DType::BF16, &["8,32"])] {
+    let all: [(DType, &[&str]); 3] =
+        [(DType::F32, &["4,64", "3,64"]), (DType::BF16, &["8,32"]), (DType::F16, &["2,32"])];
+    for (dtype, schemes) in all {
         let mut s = Suite::new(&format!("int8_{dtype}"));
         let rows = s.symbol("S", 0, 140);
         for scheme in schemes {

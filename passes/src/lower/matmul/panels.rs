@@ -69,30 +69,31 @@ impl<'k> Panels<'k> {
                 e.each("p", k.int(count), Range::new(0, count - 1), 1, false, |e, p| {
                     let (from, at) = (e.ix(&panel), e.ix(&p));
                     let (panel, column) = (e.ix(&panel.plus(&p, 1)), e.ix(&p.scale(self.block)));
+                    let row = (self.block * s.pair * self.bytes() / LINE).max(1);
+                    let (lines, steps) = (row * s.depth() / s.pair, len / s.depth());
                     // The next panel, or the first one's next stretch.
                     let over = (at + 1).div(count);
-                    let next = k.let_index("next", from + at + 1 - over * count);
-                    let next_first = k.let_index("ahead", first + over * s.steps(len));
-                    let row = (self.block * s.pair * self.bytes() / LINE).max(1);
-                    let ask = |line: Ix<'k>| {
-                        let place = [next, next_first + line.div(row), line.rem(row) * (LINE / self.bytes())];
-                        self.buffer.at(place).prefetch();
-                    };
-                    let steps = len / s.depth();
-                    let ahead = Ahead { lines: row * s.depth() / s.pair, steps, tiles: s.tiles, ask: &ask };
+                    let (next, later) = (from + at + 1 - over * count, first + over * s.steps(len));
+                    // One row reads each panel once: there is nothing to hide the wait behind.
+                    let next = (s.mr > 1).then(|| (k.let_index("next", next), k.let_index("ahead", later)));
+                    let ask = next.map(|(next, ahead)| {
+                        move |line: Ix<'k>| {
+                            let place = [next, ahead + line.div(row), line.rem(row) * (LINE / self.bytes())];
+                            self.buffer.at(place).prefetch();
+                        }
+                    });
+                    let ahead = ask.as_ref().map(|ask| Ahead { lines, steps, tiles: s.tiles, ask });
+                    let meanwhile = |t: Ix<'k>, c: Ix<'k>| ahead.iter().for_each(|a| a.step(t, c));
                     k.for_("t", k.int(0), rows.live, 1, false, |t| {
                         let to = |i: Ix<'k>, j: i64| staged.at([segment, t * s.mr + i, column + j]);
                         let right = |step: Ix<'k>, j: i64| self.buffer.at([panel, first + step, k.int(j)]);
                         match s.tile {
                             Some(tile) => {
                                 let acc = tile.accumulators(k, if one { None } else { Some(&to) });
-                                tile.multiply(k, acc, (rows.memory, t, k.int(0)), &right, len, &|c| ahead.step(t, c));
+                                tile.multiply(k, acc, (rows.memory, t, k.int(0)), &right, len, &|c| meanwhile(t, c));
                                 tile.store(k, acc, &to);
                             }
-                            None => {
-                                let ahead = (s.mr > 1).then_some(&ahead);
-                                vectors(k, s, (rows.memory, t), &right, len, &to, one, ahead);
-                            }
+                            None => vectors(k, s, (rows.memory, t), &right, len, &to, one, &|c| meanwhile(t, c)),
                         }
                     });
                     Ok(())
@@ -136,7 +137,7 @@ fn vectors<'k>(
     len: i64,
     to: &dyn Fn(Ix<'k>, i64) -> PlaceRef<'k>,
     only: bool,
-    ahead: Option<&Ahead<'_, 'k>>,
+    meanwhile: &dyn Fn(Ix<'k>),
 ) {
     let lanes = s.lanes as u8;
     let acc_type = Type::vector(compute(s.dtype), lanes);
@@ -156,9 +157,7 @@ fn vectors<'k>(
             if s.pair == 2 { place.load() } else { place.load().cast(acc_type.dtype()) }
         };
         let b = [k.let_("b0", load(0)), k.let_("b1", load(1))];
-        if let Some(ahead) = ahead {
-            ahead.step(t, c);
-        }
+        meanwhile(c);
         rows::accumulate(k, s, acc, memory, (t, c), b);
     });
     k.for_("i", k.int(0), k.int(s.mr), 1, true, |i| {
