@@ -56,7 +56,8 @@ pub fn verify(
     })?;
     let mut module = mlxc_ir::graph::text::parse(&String::from_utf8_lossy(text), "ir/graph")?;
     mlxc_ir::graph::verify::verify(&module)?;
-    if rounds_activations(&package) {
+    let rounds = |m: &Module| m.functions.iter().flat_map(|f| &f.nodes).any(|n| matches!(n.op, Op::Int8MatMul { .. }));
+    if !rounds(&module) && lowered(&package).is_some_and(|m| rounds(&m)) {
         // Rounding is what was asked for, so the reference rounds too.
         for f in &mut module.functions {
             *f = activations::round(&canonicalise::canonicalise(f)?)?;
@@ -73,11 +74,10 @@ pub fn verify(
     Ok(out)
 }
 
-/// True if the package was compiled with [`Activations::Int8`](crate::pipeline::Activations::Int8).
-fn rounds_activations(package: &Package) -> bool {
-    let Ok(text) = package.member("ir/lowered") else { return false };
-    let lowered = mlxc_ir::graph::text::parse(&String::from_utf8_lossy(text), "ir/lowered");
-    lowered.is_ok_and(|m| m.functions.iter().flat_map(|f| &f.nodes).any(|n| matches!(n.op, Op::Int8MatMul { .. })))
+/// What the package's kernels compute, as a graph.
+fn lowered(package: &Package) -> Option<Module> {
+    let text = package.member("ir/lowered").ok()?;
+    mlxc_ir::graph::text::parse(&String::from_utf8_lossy(text), "ir/lowered").ok()
 }
 
 /// Weights read back from a package, out of their storage order and out of merged weights.

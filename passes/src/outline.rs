@@ -162,7 +162,7 @@ impl Plan {
             return None;
         }
         // A block is worth a function for its products; chains of cheap ops fuse better in the open.
-        let heavy = |n: &usize| matches!(f.nodes[*n].op, Op::MatMul { .. } | Op::Sdpa { .. });
+        let heavy = |n: &usize| matches!(f.nodes[*n].op, Op::MatMul { .. } | Op::Int8MatMul { .. } | Op::Sdpa { .. });
         if !blocks[0].iter().any(heavy) {
             return None;
         }

@@ -3,7 +3,8 @@
 //!
 //! With `r` the reciprocal rounded once and `q` the product rounded once, `q + (x - q d) r` with both sums rounded once is the
 //! quotient rounded once (Markstein, IBM Journal of Research and Development 34(1), 1990, theorem 7). Dividends
-//! below 2^-100 leave a rest that is no normal number: their quotients may be off by one unit in the last place. Divisors near the ends of the range are scaled first, so that their reciprocals are normal numbers.
+//! below 2^-100 leave a rest that is no normal number: their quotients may be off by one unit in the last place. So may
+//! those that round to the largest f32: they may become infinite. Divisors near the ends of the range are scaled first, so that their reciprocals are normal numbers.
 
 use mlxc_ir::kernel::{BinaryOp, ExprId, ExprKind, Kernel, Type};
 use mlxc_ir::profile::{Feature, TargetProfile};

@@ -40,7 +40,7 @@ pub(super) fn simplify(c: &Canon, op: &Op, inputs: &[mlxc_ir::graph::ValueId]) -
         Op::Reduce { op, axes, .. } if axes.iter().any(|a| is_zero(&types[0].shape[*a as usize])) => {
             full(i64::from(matches!(op, ReduceOp::Prod | ReduceOp::All)))
         }
-        Op::MatMul { .. } if types[0].shape.iter().any(is_zero) => full(0),
+        Op::MatMul { .. } | Op::Int8MatMul { .. } if types[0].shape.iter().any(is_zero) => full(0),
         Op::Sdpa { .. } if is_zero(&types[1].shape[2]) => full(0),
         _ => Ok(None),
     }

@@ -39,9 +39,10 @@ pub fn cost(g: &Graph<'_>, id: Id, node: &ENode) -> u64 {
         }
         Op::ArgSort { .. } => LAUNCH.saturating_add(inputs().saturating_add(out).saturating_mul(16)),
         Op::LayerNorm { .. } => LAUNCH.saturating_add(inputs().saturating_mul(3) / 2),
-        Op::MatMul { transpose_a, .. } => {
+        Op::MatMul { .. } | Op::Int8MatMul { .. } => {
             let a = &ty(g, node.children[0]).shape;
-            let inner = if *transpose_a { &a[a.len() - 2] } else { &a[a.len() - 1] };
+            let turned = matches!(op, Op::MatMul { transpose_a: true, .. });
+            let inner = if turned { &a[a.len() - 2] } else { &a[a.len() - 1] };
             let flops = flops(g, ty(g, id), inner.bounds(&g.analysis.function.ranges()).hi);
             LAUNCH.saturating_add(flops).saturating_add(inputs()).saturating_add(out)
         }

@@ -89,6 +89,13 @@ pub(super) fn int8_activations() {
                 }
             }
         }
+        // Groups that are not the weight's.
+        let scheme = Scheme::affine(4, 32).expect("a known scheme");
+        let inputs = weight(&mut s, scheme, 37, 384, dtype);
+        let w = s.op(Op::Dequantize { scheme, dtype }, &inputs);
+        let x = s.input(dtype, &[rows, c(384)], Fill::Small);
+        let y = s.op(Op::Int8MatMul { group: 64 }, &[x, w]);
+        s.check("other groups than the weight's".to_string(), y, 8.0);
         s.run(&[&[0], &[7], &[135]]);
     }
 }

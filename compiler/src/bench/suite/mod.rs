@@ -245,8 +245,9 @@ impl WholeModel {
         let row = |(name, tokens, seconds, bytes, launches): &(String, u64, f64, u64, usize)| {
             let flops = LAYERS_FLOPS * *tokens as f64;
             let int8 = self.activations == Activations::Int8;
-            // What rounded activations allow: the int8 peak, counted as so much of the bf16 one.
-            let rate = limits.int8_ops.filter(|_| int8).map_or(1.0, |r| limits.best_bf16_flops() / r).min(1.0);
+            // Products of 8-bit integers, of one digit or of three, count as so many of the best bf16 ones.
+            let digits = if int8 { 1.0 } else { 3.0 };
+            let rate = limits.int8_ops.map_or(1.0, |r| limits.best_bf16_flops() * digits / r).min(1.0);
             let (least, bound) = allowed(limits, *bytes as f64, Bandwidth::Read, 0.0, flops * rate);
             let rounded = if int8 { ", int8 activations" } else { "" };
             Row {

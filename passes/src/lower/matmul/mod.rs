@@ -140,7 +140,7 @@ pub fn build(
     let inner = inner.and_then(Size::as_const).unwrap_or(1);
     let tiled = !one_row && tiles::shape_of(target.profile, dtype, i64::MAX, inner).is_some();
     let dear = match &factor {
-        Factor::Quantized(w) => !one_row && !tiled && w.digits(target.profile, dtype, lanes(target.profile)).is_some(),
+        Factor::Quantized(w) => !one_row && w.digits(target.profile, dtype, lanes(target.profile), tiled).is_some(),
         Factor::Panels { .. } => false,
     };
     let goal = match &factor {

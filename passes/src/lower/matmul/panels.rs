@@ -71,8 +71,8 @@ impl<'k> Panels<'k> {
                     let (panel, column) = (e.ix(&panel.plus(&p, 1)), e.ix(&p.scale(self.block)));
                     let row = (self.block * s.pair * self.bytes() / LINE).max(1);
                     let (lines, steps) = (row * s.depth() / s.pair, len / s.depth());
-                    // The next panel, or the first one's next stretch.
-                    let over = (at + 1).div(count);
+                    // The next panel, or the first one's next stretch where there is one.
+                    let over = if one { k.int(0) } else { (at + 1).div(count) };
                     let (next, later) = (from + at + 1 - over * count, first + over * s.steps(len));
                     // One row reads each panel once: there is nothing to hide the wait behind.
                     let next = (s.mr > 1).then(|| (k.let_index("next", next), k.let_index("ahead", later)));

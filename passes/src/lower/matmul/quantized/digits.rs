@@ -2,8 +2,8 @@
 //!
 //! The inputs of a group share a scale, its largest magnitude / 127, and each is written in digits of base 128: nearest
 //! integers `d` from -127 to 127 with `x = scale * (d0 + d1 / 128 + d2 / 128²)`. One digit is what 8-bit activations are
-//! (`Op::Int8MatMul`). Three leave an error of at most 2^-22 of the group's largest input, less than sums of f32 have,
-//! and still cost less than f32 where integers multiply more than three times as fast. Sums of integers are exact.
+//! (`Op::Int8MatMul`). Three leave an error of about 2^-21 of the group's largest input, and cost less than floats where integers
+//! multiply more than four times as fast. Sums of integers are exact. Groups whose largest is below 2^-100 count as zeros.
 //!
 //! A step of four codes is a byte of a word and its neighbours: codes that stand `apart` from each other in the row.
 

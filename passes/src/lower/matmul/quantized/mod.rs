@@ -1,7 +1,8 @@
 //! Products with quantised rows, kept in the checkpoint's own order.
 //!
 //! Codes multiply as the exact small numbers they are; scale and bias are applied once a group, to the dot product and to
-//! the sum of the group's inputs: `Σ x (s c + b) = s Σ x c + b Σ x`. So activations are exact and no weight is rounded.
+//! the sum of the group's inputs: `Σ x (s c + b) = s Σ x c + b Σ x`. So no weight is rounded, and
+//! activations only where they become digits (`digits.rs`).
 //!
 //! One row reads each weight row as a stream of words. A word holds several codes, so the row of inputs is permuted
 //! once a task instead of the codes: input `(step, lane, slot)` stands where the words' lanes and bit positions meet it.
@@ -37,8 +38,13 @@ pub(crate) struct Weight {
 
 /// True if a product with 8-bit activations ([`Op::Int8MatMul`]) has a kernel of such products.
 pub(crate) fn multiplies_int8(f: &Function, profile: &TargetProfile, node: u32) -> bool {
+    let (n, ranges) = (&f.nodes[node as usize], f.ranges());
+    let (product, a) = (&n.types[0], f.ty(n.inputs[0]));
+    let rows = product.shape[product.rank() - 2].bounds(&ranges).hi;
+    let k = a.shape[a.rank() - 1].as_const().unwrap_or(1);
+    let tiled = tiles::shape_of(profile, product.dtype, rows, k).is_some();
     let weight = operand(f, node).filter(|_| profile.kind == TargetKind::Cpu);
-    weight.is_some_and(|w| w.digits(profile, f.nodes[node as usize].types[0].dtype, super::lanes(profile)).is_some())
+    weight.is_some_and(|w| w.digits(profile, product.dtype, super::lanes(profile), tiled).is_some())
 }
 
 /// The quantised weight a product reads as its right factor.
@@ -61,6 +67,10 @@ pub(crate) fn operand(f: &Function, node: u32) -> Option<Weight> {
     };
     let b = f.node(values);
     let Op::Dequantize { scheme, .. } = b.op else { return None };
+    // Kernels round by the weight's groups.
+    if matches!(n.op, Op::Int8MatMul { group } if group != scheme.group()) {
+        return None;
+    }
     let weights = b.inputs.iter().all(|v| is_weight(f, *v).is_some());
     let (words, scales, biases) = (b.inputs[0], b.inputs[1], b.inputs.get(2).copied());
     (weights && product.dtype != DType::F64).then_some(Weight { picked, scheme, words, scales, biases, int8 })
@@ -82,7 +92,7 @@ impl Weight {
         dtype: DType,
     ) -> Shape {
         let most = e.size_max(&rows) as i64;
-        let tile = tiles::shape_of(profile, dtype, most, k).filter(|_| !self.int8);
+        let tile = tiles::shape_of(profile, dtype, most, k);
         if let Some(tile) = tile.filter(|t| self.scheme.group().is_multiple_of(u32::from(t.depth))) {
             let mut s = tiles::shape(e, tile, rows, k, i64::from(self.scheme.group()));
             let (codes, words) = self.scheme.block();
@@ -94,13 +104,13 @@ impl Weight {
             return s;
         }
         let lanes = i64::from(e.width);
-        let (digits, apart) = self.digits(profile, dtype, lanes).unwrap_or((0, 1));
+        let (digits, apart) = self.digits(profile, dtype, lanes, tile.is_some()).unwrap_or((0, 1));
         let pair = if digits > 0 { 4 } else { pair(profile, dtype) };
         // Sums of digits stand beside the products of a group, and its scales and biases beside the columns.
         let tallest =
             if digits > 0 { ((i64::from(profile.registers) - 7) / 4).max(1) } else { register_rows(profile, BLOCK) };
         let (tiles, mr) = even(most.min(BLOCK), tallest);
-        // A stretch of codes of two vectors is 64 KiB; one of bytes stays in the first-level cache.
+        // A stretch of codes of two vectors is 64 KiB, one of bytes half of it.
         let bytes = 4 / pair;
         let stretch = if digits > 0 { 32 << 10 } else { 64 << 10 };
         let widest = stretch / (2 * lanes * bytes) / 128 * 128;
@@ -111,17 +121,19 @@ impl Weight {
         Shape { rows, k, dtype, mr, tiles, lanes, pair, chunk, apart, digits, tile: None }
     }
 
-    /// The digits of inputs and what codes of a step stand apart, if products of 8-bit integers take the least time.
-    pub(super) fn digits(&self, profile: &TargetProfile, dtype: DType, lanes: i64) -> Option<(i64, i64)> {
+    /// The digits of inputs and what codes of a step stand apart, if products of 8-bit integers take the least time. Those
+    /// that matrix tiles could multiply are left to them, rounded or not.
+    pub(super) fn digits(&self, profile: &TargetProfile, dtype: DType, lanes: i64, tiled: bool) -> Option<(i64, i64)> {
         let apart = digits::apart(self.scheme)?;
         let rates = &profile.rates;
         let others = if pair(profile, dtype) == 2 { rates.bf16_flops } else { rates.f32_flops };
-        let fits = profile.has(Feature::Int8Dot) && lanes % (4 * apart) == 0;
+        let fits = profile.has(Feature::Int8Dot) && lanes % (4 * apart) == 0 && !tiled;
         if self.int8 {
-            // Tiles multiply rounded values faster.
-            return (fits && rates.int8_ops > rates.tile_flops).then_some((1, apart));
+            return fits.then_some((1, apart));
         }
-        (fits && rates.int8_ops > digits::EXACT as f64 * others).then_some((digits::EXACT, apart))
+        // As much again as a digit pays for the splitting.
+        let least = (digits::EXACT + 1) as f64 * others;
+        (fits && rates.int8_ops > least).then_some((digits::EXACT, apart))
     }
 }
 
