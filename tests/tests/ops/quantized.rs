@@ -39,7 +39,8 @@ pub(super) fn products_with_every_scheme() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let mut s = Suite::new(&format!("quantized_{dtype}"));
         let rows = s.symbol("S", 0, 40);
-        for scheme in Scheme::all() {
+        // f16 is loaded otherwise and computed as f32 is: a few schemes show it.
+        for scheme in Scheme::all().into_iter().step_by(if dtype == DType::F16 { 4 } else { 1 }) {
             for (n, k) in [(64, 128), (37, 384)] {
                 for m in [c(1), rows.clone()] {
                     product(&mut s, scheme, dtype, m, n, k, dtype);
