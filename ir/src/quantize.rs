@@ -106,11 +106,6 @@ impl Scheme {
         matches!(self.mode, QuantMode::Affine)
     }
 
-    /// True if codes are small floats, not integers.
-    pub const fn is_float(self) -> bool {
-        !matches!(self.mode, QuantMode::Affine)
-    }
-
     /// dtype of the scales: `float` for affine schemes, else u8.
     pub const fn scale_dtype(self, float: DType) -> DType {
         if self.has_biases() { float } else { DType::U8 }

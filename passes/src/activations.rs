@@ -73,11 +73,8 @@ fn rounded(r: &mut Rewriter<'_>, node: &Node, ty: &TensorType, group: i64) -> Re
     let per = op(Op::Select, &[none, zero, per])?;
     let scale = op(Op::Binary(BinaryOp::Multiply), &[largest, share])?;
     let scale = op(Op::Select, &[none, zero, scale])?;
-    let spread = |v: ValueId, op: &mut dyn FnMut(Op, &[ValueId]) -> Result<ValueId, Diagnostic>| {
-        op(Op::Broadcast { shape: groups.clone() }, &[v])
-    };
-    let per = spread(per, &mut op)?;
-    let scale = spread(scale, &mut op)?;
+    let per = op(Op::Broadcast { shape: groups.clone() }, &[per])?;
+    let scale = op(Op::Broadcast { shape: groups }, &[scale])?;
     let codes = op(Op::Binary(BinaryOp::Multiply), &[grouped, per])?;
     let codes = op(Op::Unary(UnaryOp::Round), &[codes])?;
     let values = op(Op::Binary(BinaryOp::Multiply), &[codes, scale])?;

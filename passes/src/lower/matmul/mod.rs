@@ -92,6 +92,9 @@ fn lanes(profile: &TargetProfile) -> i64 {
 
 fn factor(f: &Function, target: &Target<'_>, node: u32) -> Lowered<Factor> {
     if let Some(w) = quantized::operand(f, node) {
+        if w.int8 && !quantized::multiplies_int8(f, target.profile, node) {
+            return Err(Refusal::new("int8", "the target does not multiply 8-bit integers here"));
+        }
         return Ok(Factor::Quantized(w));
     }
     let weight = weight_operand(f, node).ok_or_else(|| Refusal::new("operand", "the right factor is no weight"))?;

@@ -70,6 +70,16 @@ impl Shape {
         (len + self.pair - 1) / self.pair
     }
 
+    /// A row of the product, the last one for rows past the end.
+    pub fn within<'k>(&self, e: &mut Emitter<'k, '_>, row: Coord) -> Lowered<Coord> {
+        if self.rows.as_const().is_some_and(|m| m % self.rows_block() == 0) {
+            return Ok(row);
+        }
+        let most = e.size_max(&self.rows) as i64;
+        let (at, rows) = (e.ix(&row), e.size(&self.rows)?);
+        Ok(e.index(at.min(rows - 1), Range::new(0, (most - 1).max(0)), 1))
+    }
+
     /// Group memory for the packed rows: `[tile, step, row]`, a tile for each digit, or whole matrix tiles `[tile of rows, step, row, element]`.
     pub fn memory<'k>(&self, e: &Emitter<'k, '_>) -> Group<'k> {
         if let Some(t) = self.tile {
@@ -282,7 +292,6 @@ fn pack_turned<'k>(
     let k = e.k;
     let (w, width) = (s.lanes, e.width);
     let dtype = compute(s.dtype);
-    let most = e.size_max(&s.rows) as i64;
     let several = k.group("several", dtype, &[w, w]);
     e.each("t", live, Range::new(0, s.tiles - 1), 1, false, |e, t| {
         e.vector_loop("k", &Size::constant(len), &mut |e, c, full| {
@@ -294,12 +303,7 @@ fn pack_turned<'k>(
                 let hi = k.int(count);
                 e.each("i", hi, Range::new(0, count - 1), 1, false, |e, i| {
                     let row = q.scale(s.rows_block()).plus(&t, s.mr).plus(&i.offset(first), 1);
-                    let row = if s.rows.as_const().is_some_and(|m| m % s.rows_block() == 0) {
-                        row
-                    } else {
-                        let (at, rows) = (e.ix(&row), e.size(&s.rows)?);
-                        e.index(at.min(rows - 1), Range::new(0, (most - 1).max(0)), 1)
-                    };
+                    let row = s.within(e, row)?;
                     let value = e.emit(a, &[row, column.clone()])?;
                     let value = if value.ty().lanes() == 1 { value.splat(width) } else { value };
                     let i = e.ix(&i);

@@ -22,9 +22,9 @@ const BASE: f64 = 128.0;
 /// Added to an f32 below 2^22, it leaves the nearest integer in the low bits.
 const TO_INTEGER: f64 = 12_582_912.0;
 
-/// Codes from one of a step's four to the next, or nothing where a word's bytes do not hold whole codes.
+/// Codes from one of a step's four to the next, or nothing where codes are no integers or a word's bytes do not hold whole ones.
 pub(super) fn apart(scheme: Scheme) -> Option<i64> {
-    (!scheme.is_float() && matches!(scheme.bits(), 2 | 4 | 8)).then(|| 8 / i64::from(scheme.bits()))
+    (scheme.has_biases() && matches!(scheme.bits(), 2 | 4 | 8)).then(|| 8 / i64::from(scheme.bits()))
 }
 
 /// Step `j` of the codes of words: four of u8 in each lane.

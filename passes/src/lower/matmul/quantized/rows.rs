@@ -147,18 +147,11 @@ impl<'k> Codes<'k> {
         len: i64,
     ) -> Lowered<()> {
         let (k, s, group) = (e.k, rows.s, self.group());
-        let most = e.size_max(&s.rows) as i64;
         let (mr, groups) = (k.int(s.mr), len / group);
         e.each("t", rows.live, Range::new(0, s.tiles - 1), 1, false, |e, t| {
             e.each("i", mr, Range::new(0, s.mr - 1), 1, false, |e, i| {
                 let local = t.scale(s.mr).plus(&i, 1);
-                let row = rows.q.scale(s.rows_block()).plus(&local, 1);
-                let row = if s.rows.as_const().is_some_and(|m| m % s.rows_block() == 0) {
-                    row
-                } else {
-                    let (at, all) = (e.ix(&row), e.size(&s.rows)?);
-                    e.index(at.min(all - 1), Range::new(0, (most - 1).max(0)), 1)
-                };
+                let row = s.within(e, rows.q.scale(s.rows_block()).plus(&local, 1))?;
                 let (t, i, place) = (e.ix(&t), e.ix(&i), e.ix(&local));
                 let hi = k.int(groups);
                 e.each("h", hi, Range::new(0, groups - 1), 1, false, |e, h| {
